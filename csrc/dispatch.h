@@ -1,0 +1,18 @@
+#pragma once
+
+#include "common/cpu_features.h"
+#include "particle_step/particle_step.h"
+#include "spt_weights/spt_weights.h"
+
+namespace fastimpute {
+
+// One row of the table op x instruction set: the entry points of every op for one instruction set.
+struct Kernels {
+    void (*spt_weights_group)(const SptWeights<float>&, const ValueScale<float>&, std::int64_t, std::int64_t);
+    void (*particle_step_rows)(const ParticleStep<float>&, std::int64_t, std::int64_t);
+};
+
+// Ops without use for an instruction set's additions point at the level below (spt_weights on avx512bf16 runs avx512).
+const Kernels& kernels(Isa isa);
+
+}  // namespace fastimpute

@@ -1,0 +1,11 @@
+#include "common/lanes.h"
+#include "common/philox.h"
+#include "particle_step/particle_step.h"
+
+namespace fastimpute::avx512 {
+namespace {
+constexpr int kWidth = 16;
+#include "common/lanes_math.inl.h"
+}  // namespace
+#include "particle_step/particle_step.inl.h"
+}  // namespace fastimpute::avx512

@@ -1,0 +1,77 @@
+#include "spt_weights/spt_weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "common/errors.h"
+#include "common/parallel_for.h"
+#include "dispatch.h"
+
+namespace fastimpute {
+namespace {
+
+constexpr const char* kOp = "spt_weights";
+
+template <typename Real>
+void check(const SptWeights<Real>& params) {
+    if (params.rows < 0) throw_invalid(kOp, "rows", "at least 0", static_cast<long long>(params.rows));
+    if (params.group < 1) throw_invalid(kOp, "group", "at least 1", static_cast<long long>(params.group));
+    if (!(params.tau >= 0 && params.tau <= 1)) throw_invalid(kOp, "tau", "in [0, 1]", double(params.tau));
+    if (!(params.bound > 0)) throw_invalid(kOp, "bound", "positive", double(params.bound));
+    if (params.rows == 0) return;
+    const bool complete = params.log_w && params.log_p && params.score_sq && params.log_w_new && params.mass;
+    if (!complete) throw_invalid(kOp, "addresses", "non-null", "null");
+}
+
+// Linear interpolation between order statistics, as torch.quantile does. Reorders `values`.
+template <typename Real>
+Real quantile(std::vector<Real>& values, double share) {
+    const double position = share * static_cast<double>(values.size() - 1);
+    const auto lower = static_cast<std::ptrdiff_t>(position);
+    std::nth_element(values.begin(), values.begin() + lower, values.end());
+    const Real low = values[lower];
+    const Real fraction = static_cast<Real>(position - static_cast<double>(lower));
+    if (fraction == 0) return low;
+    const Real high = *std::min_element(values.begin() + lower + 1, values.end());
+    return low + fraction * (high - low);
+}
+
+template <typename Real>
+ValueScale<Real> value_scale(const SptWeights<Real>& params, std::int64_t begin, std::int64_t count) {
+    if (!params.robust) return {};
+    std::vector<Real> values(count);
+    for (std::int64_t i = 0; i < count; ++i)
+        values[i] = params.log_p[begin + i] - params.gamma / 2 * params.score_sq[begin + i];
+    const Real center = quantile(values, 0.5);
+    const Real spread = quantile(values, 0.75) - quantile(values, 0.25);
+    return {center, 1 / std::max(spread, Real(1e-6))};
+}
+
+}  // namespace
+
+void spt_weights_group(Isa isa, const SptWeights<float>& params, std::int64_t begin, std::int64_t count) {
+    kernels(isa).spt_weights_group(params, value_scale(params, begin, count), begin, count);
+}
+
+void spt_weights(Isa isa, const SptWeights<float>& params, int threads) {
+    check(params);
+    const std::int64_t groups = (params.rows + params.group - 1) / params.group;
+    constexpr std::int64_t kRowsPerTask = 1 << 15;
+    parallel_for(0, groups, kRowsPerTask / params.group, threads, [&](std::int64_t first, std::int64_t last, int) {
+        for (std::int64_t index = first; index < last; ++index) {
+            const std::int64_t begin = index * params.group;
+            spt_weights_group(isa, params, begin, std::min(params.group, params.rows - begin));
+        }
+    });
+}
+
+void spt_weights_ref_f64(const SptWeights<double>& params) {
+    check(params);
+    for (std::int64_t begin = 0; begin < params.rows; begin += params.group) {
+        const std::int64_t count = std::min(params.group, params.rows - begin);
+        ref::spt_weights_group(params, value_scale(params, begin, count), begin, count);
+    }
+}
+
+}  // namespace fastimpute

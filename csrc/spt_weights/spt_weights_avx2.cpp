@@ -1,0 +1,10 @@
+#include "common/lanes.h"
+#include "spt_weights/spt_weights.h"
+
+namespace fastimpute::avx2 {
+namespace {
+constexpr int kWidth = 8;
+#include "common/lanes_math.inl.h"
+}  // namespace
+#include "spt_weights/spt_weights.inl.h"
+}  // namespace fastimpute::avx2

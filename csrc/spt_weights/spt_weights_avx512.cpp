@@ -1,0 +1,10 @@
+#include "common/lanes.h"
+#include "spt_weights/spt_weights.h"
+
+namespace fastimpute::avx512 {
+namespace {
+constexpr int kWidth = 16;
+#include "common/lanes_math.inl.h"
+}  // namespace
+#include "spt_weights/spt_weights.inl.h"
+}  // namespace fastimpute::avx512
