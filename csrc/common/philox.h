@@ -46,6 +46,8 @@ static inline PhiloxWords noise_words(const NoiseStream& stream, std::uint32_t o
 }
 
 // Uniform in (0, 1): never 0, so that its logarithm is finite; never 1.
-static inline float uniform_open(std::uint32_t word) { return (static_cast<float>(static_cast<std::int32_t>(word >> 9)) + 0.5f) * 0x1p-23f; }
+static inline float uniform_open(std::uint32_t word) {
+    return (static_cast<float>(static_cast<std::int32_t>(word >> 9)) + 0.5f) * 0x1p-23f;
+}
 
 }  // namespace fastimpute

@@ -1,10 +1,8 @@
 // The particle step on rows, once for all instruction sets: included inside the namespace of one of them, with kWidth =
 // its floats per vector.
 
-using V = Lanes<kWidth>;
-
-[[gnu::always_inline]] static inline typename V::Float sqrt_lanes(typename V::Float value) {
-    typename V::Float root;
+[[gnu::always_inline]] static inline V::Float sqrt_lanes(V::Float value) {
+    V::Float root;
     for (int lane = 0; lane < kWidth; ++lane) root[lane] = __builtin_sqrtf(value[lane]);
     return root;
 }
@@ -13,19 +11,19 @@ using V = Lanes<kWidth>;
 struct Cells {
     std::int64_t left;
 
-    [[gnu::always_inline]] inline typename V::Float load(const float* source) const {
+    [[gnu::always_inline]] inline V::Float load(const float* source) const {
         if (left >= kWidth) return V::load(source);
         float buffer[kWidth] = {};
         for (int lane = 0; lane < left; ++lane) buffer[lane] = source[lane];
         return V::load(buffer);
     }
-    [[gnu::always_inline]] inline typename V::Int load_mask(const std::uint8_t* source) const {
+    [[gnu::always_inline]] inline V::Int load_mask(const std::uint8_t* source) const {
         if (left >= kWidth) return V::load_mask(source);
         std::uint8_t buffer[kWidth] = {};
         for (int lane = 0; lane < left; ++lane) buffer[lane] = source[lane];
         return V::load_mask(buffer);
     }
-    [[gnu::always_inline]] inline void store(float* target, typename V::Float value) const {
+    [[gnu::always_inline]] inline void store(float* target, V::Float value) const {
         if (left >= kWidth) {
             V::store(target, value);
         } else {
@@ -34,10 +32,9 @@ struct Cells {
     }
 };
 
-[[gnu::always_inline]] static inline typename V::Float adam_direction(const AdamMoments<float>& moments,
-                                                                      const Cells& cells, float* m_cells,
-                                                                      float* v_cells, typename V::Float gradient,
-                                                                      typename V::Int missing) {
+[[gnu::always_inline]] static inline V::Float adam_direction(const AdamMoments<float>& moments, const Cells& cells,
+                                                             float* m_cells, float* v_cells, V::Float gradient,
+                                                             V::Int missing) {
     const auto m_old = cells.load(m_cells);
     const auto v_old = cells.load(v_cells);
     const auto m = moments.beta1 * m_old + (1.0f - moments.beta1) * gradient;
@@ -48,8 +45,8 @@ struct Cells {
 }
 
 // Standard normals of columns [column, column + kWidth) by Box-Muller from two words of each cell's own counter.
-[[gnu::always_inline]] static inline typename V::Float normal_lanes(const NoiseKeys& noise, std::int64_t row,
-                                                                    std::int64_t column, std::int64_t left) {
+[[gnu::always_inline]] static inline V::Float normal_lanes(const NoiseKeys& noise, std::int64_t row,
+                                                           std::int64_t column, std::int64_t left) {
     const std::int64_t* key = noise.keys + row * noise.keys_stride;
     const NoiseStream stream{noise.seed, key[0], noise.sample, noise.step};
     std::uint32_t offset[kWidth];
@@ -71,7 +68,7 @@ struct Cells {
         first[lane] = uniform_open(words.word[0]);
         second[lane] = uniform_open(words.word[1]);
     }
-    return sqrt_lanes(-2.0f * log_lanes<kWidth>(V::load(first))) * cos_turn_lanes<kWidth>(V::load(second));
+    return sqrt_lanes(-2.0f * log_lanes(V::load(first))) * cos_turn_lanes(V::load(second));
 }
 
 template <bool kAdam, bool kNoise>

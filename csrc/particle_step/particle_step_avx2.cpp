@@ -1,11 +1,13 @@
-#include "common/lanes.h"
+#include <cstdint>
+#include <cstring>
+
 #include "common/philox.h"
 #include "particle_step/particle_step.h"
 
 namespace fastimpute::avx2 {
 namespace {
 constexpr int kWidth = 8;
-#include "common/lanes_math.inl.h"
+#include "common/lanes.inl.h"
 }  // namespace
 #include "particle_step/particle_step.inl.h"
 }  // namespace fastimpute::avx2

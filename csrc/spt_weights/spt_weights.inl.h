@@ -1,41 +1,37 @@
 // The weight update of one group, once for all instruction sets: included inside the namespace of one of them, with
 // kWidth = its floats per vector. Groups are short (they stay in cache), so passes cost little beside memory.
 
-using V = Lanes<kWidth>;
-
 // Sums in float within a block, in double across blocks: exact enough for any group, in a fixed order.
 struct BlockSum {
     static constexpr int kFlushEvery = 64;
-    typename V::Float part = {};
+    V::Float part = {};
     double total = 0;
     int held = 0;
 
-    [[gnu::always_inline]] inline void add(typename V::Float value) {
+    [[gnu::always_inline]] inline void add(V::Float value) {
         part += value;
         if (++held == kFlushEvery) flush();
     }
     [[gnu::always_inline]] inline void flush() {
         for (int lane = 0; lane < kWidth; ++lane) total += static_cast<double>(part[lane]);
-        part = typename V::Float{};
+        part = V::Float{};
         held = 0;
     }
 };
 
 // Calls body(load, store, lanes) over [0, count) in whole vectors; the tail goes through a padded buffer.
-[[gnu::always_inline]] static inline typename V::Float load_tail(const float* source, std::int64_t left,
-                                                                 float padding) {
+[[gnu::always_inline]] static inline V::Float load_tail(const float* source, std::int64_t left, float padding) {
     float buffer[kWidth];
     for (int lane = 0; lane < kWidth; ++lane) buffer[lane] = lane < left ? source[lane] : padding;
     return V::load(buffer);
 }
-[[gnu::always_inline]] static inline void store_tail(float* target, typename V::Float value, std::int64_t left) {
+[[gnu::always_inline]] static inline void store_tail(float* target, V::Float value, std::int64_t left) {
     for (int lane = 0; lane < left; ++lane) target[lane] = value[lane];
 }
-[[gnu::always_inline]] static inline typename V::Float load_some(const float* source, std::int64_t left,
-                                                                 float padding) {
+[[gnu::always_inline]] static inline V::Float load_some(const float* source, std::int64_t left, float padding) {
     return left >= kWidth ? V::load(source) : load_tail(source, left, padding);
 }
-[[gnu::always_inline]] static inline void store_some(float* target, typename V::Float value, std::int64_t left) {
+[[gnu::always_inline]] static inline void store_some(float* target, V::Float value, std::int64_t left) {
     if (left >= kWidth) {
         V::store(target, value);
     } else {
@@ -77,15 +73,15 @@ struct Range {
     return range;
 }
 
-[[gnu::always_inline]] static inline typename V::Float clamp_lanes(typename V::Float value, float bound) {
+[[gnu::always_inline]] static inline V::Float clamp_lanes(V::Float value, float bound) {
     return V::max(V::min(value, V::splat(bound)), V::splat(-bound));
 }
 
 static inline double bounded_mean(const float* logits, std::int64_t count, float shift, float bound) {
     BlockSum sum;
-    const auto padding = exp_lanes<kWidth>(clamp_lanes(V::splat(-__builtin_inff()), bound))[0];
+    const auto padding = exp_lanes(clamp_lanes(V::splat(-__builtin_inff()), bound))[0];
     for (std::int64_t i = 0; i < count; i += kWidth) {
-        sum.add(exp_lanes<kWidth>(clamp_lanes(load_some(logits + i, count - i, -__builtin_inff()) - shift, bound)));
+        sum.add(exp_lanes(clamp_lanes(load_some(logits + i, count - i, -__builtin_inff()) - shift, bound)));
     }
     sum.flush();
     const std::int64_t padded = (kWidth - count % kWidth) % kWidth;
@@ -113,7 +109,7 @@ void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>&
     BlockSum sum;
     for (std::int64_t i = 0; i < count; i += kWidth) {
         const std::int64_t left = count - i;
-        const auto weight = exp_lanes<kWidth>(load_some(log_w_new + i, left, 0.0f) - range.highest);
+        const auto weight = exp_lanes(load_some(log_w_new + i, left, 0.0f) - range.highest);
         store_some(mass + i, weight, left);
         sum.add(left >= kWidth ? weight : load_tail(mass + i, left, 0.0f));
     }
@@ -137,6 +133,6 @@ void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>&
         const std::int64_t left = count - i;
         const auto log_mass = clamp_lanes(load_some(log_w_new + i, left, 0.0f) - shift, bound);
         store_some(log_w_new + i, log_mass - log_count, left);
-        store_some(mass + i, exp_lanes<kWidth>(log_mass), left);
+        store_some(mass + i, exp_lanes(log_mass), left);
     }
 }

@@ -1,10 +1,12 @@
-#include "common/lanes.h"
+#include <cstdint>
+#include <cstring>
+
 #include "spt_weights/spt_weights.h"
 
 namespace fastimpute::avx512 {
 namespace {
 constexpr int kWidth = 16;
-#include "common/lanes_math.inl.h"
+#include "common/lanes.inl.h"
 }  // namespace
 #include "spt_weights/spt_weights.inl.h"
 }  // namespace fastimpute::avx512
