@@ -1,0 +1,54 @@
+"""fastimpute: fills the gaps in large traffic data sets.
+
+Names are loaded on first use, so that `import fastimpute` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastimpute import masks, metrics, nn, ops, simulate
+    from fastimpute.evaluation import evaluate
+    from fastimpute.linear import LinearImputer
+    from fastimpute.ops.backends import backends
+    from fastimpute.saved import load
+    from fastimpute.spirit import SPIRITImputer
+
+__version__ = "0.1.0"
+__all__ = [
+    "LinearImputer",
+    "SPIRITImputer",
+    "backends",
+    "evaluate",
+    "load",
+    "masks",
+    "metrics",
+    "nn",
+    "ops",
+    "simulate",
+]
+
+_HOMES = {
+    "LinearImputer": "fastimpute.linear",
+    "SPIRITImputer": "fastimpute.spirit",
+    "backends": "fastimpute.ops.backends",
+    "evaluate": "fastimpute.evaluation",
+    "load": "fastimpute.saved",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'fastimpute' has no attribute {name!r}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        value = importlib.import_module(f"fastimpute.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
