@@ -4,10 +4,15 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "common/cpu_features.h"
+#include "common/errors.h"
+#include "common/mlp_pack.h"
+#include "energy_mlp/energy_mlp.h"
 #include "particle_step/particle_step.h"
+#include "score_mlp/score_mlp.h"
 #include "spt_weights/spt_weights.h"
 
 namespace py = pybind11;
@@ -153,6 +158,155 @@ void bind_particle_step(py::module_& m) {
         py::arg("x_new_stride"), py::arg("eta"), py::arg("drift"), py::arg("moments"), py::arg("noise"));
 }
 
+fi::Precision precision_from_name(std::string_view name) {
+    if (name == "fp32") return fi::Precision::kFp32;
+    if (name == "bf16") return fi::Precision::kBf16;
+    fi::throw_invalid("MlpPack", "precision", "\"fp32\" or \"bf16\"", name);
+}
+
+fi::Head head_from_name(std::string_view name) {
+    if (name == "energy") return fi::Head::kEnergy;
+    if (name == "direct") return fi::Head::kDirect;
+    fi::throw_invalid("MlpPack", "head", "\"energy\" or \"direct\"", name);
+}
+
+// (hidden, dim, w1, b1, w2, b2, w3, b3, precision_matrix, mean)
+using WeightsTuple = std::tuple<std::int64_t, std::int64_t, std::uintptr_t, std::uintptr_t, std::uintptr_t,
+                                std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t>;
+
+template <typename Real>
+fi::MlpWeights<Real> mlp_weights(const WeightsTuple& weights) {
+    const auto& [hidden, dim, w1, b1, w2, b2, w3, b3, precision_matrix, mean] = weights;
+    return {hidden,
+            dim,
+            at<const Real>(w1),
+            at<const Real>(b1),
+            at<const Real>(w2),
+            at<const Real>(b2),
+            at<const Real>(w3),
+            at<const Real>(b3),
+            at<const Real>(precision_matrix),
+            at<const Real>(mean)};
+}
+
+void bind_mlp_pack(py::module_& m) {
+    py::class_<fi::MlpPack>(m, "MlpPack")
+        .def(py::init([](std::string_view isa, std::string_view precision, std::string_view head, std::int64_t hidden,
+                         std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1, std::uintptr_t w2, std::uintptr_t b2,
+                         std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t precision_matrix, std::uintptr_t mean) {
+                 const auto weights =
+                     mlp_weights<float>({hidden, dim, w1, b1, w2, b2, w3, b3, precision_matrix, mean});
+                 const py::gil_scoped_release release;
+                 return fi::MlpPack(fi::isa_from_name(isa), precision_from_name(precision), head_from_name(head),
+                                    weights);
+             }),
+             py::arg("isa"), py::arg("precision"), py::arg("head"), py::arg("hidden"), py::arg("dim"), py::arg("w1"),
+             py::arg("b1"), py::arg("w2"), py::arg("b2"), py::arg("w3"), py::arg("b3"), py::arg("precision_matrix"),
+             py::arg("mean"))
+        .def_property_readonly("isa", [](const fi::MlpPack& pack) { return std::string(fi::isa_name(pack.isa())); })
+        .def_property_readonly("hidden", &fi::MlpPack::hidden)
+        .def_property_readonly("dim", &fi::MlpPack::dim);
+}
+
+template <typename Real>
+fi::EnergyMlpArgs<Real> energy_mlp_args(std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+                                        std::uintptr_t modulation, std::int64_t modulation_rows,
+                                        std::uintptr_t modulation_index, std::uintptr_t vector,
+                                        std::int64_t vector_stride, bool want_hvp, std::uintptr_t log_p,
+                                        std::uintptr_t score, std::int64_t score_stride, std::uintptr_t hvp,
+                                        std::int64_t hvp_stride) {
+    return {rows,
+            at<const Real>(x),
+            x_stride,
+            {at<const Real>(modulation), modulation_rows, at<const std::int64_t>(modulation_index)},
+            at<const Real>(vector),
+            vector_stride,
+            want_hvp,
+            at<Real>(log_p),
+            at<Real>(score),
+            score_stride,
+            at<Real>(hvp),
+            hvp_stride};
+}
+
+void bind_energy_mlp(py::module_& m) {
+    m.def(
+        "energy_mlp",
+        [](const fi::MlpPack& pack, int threads, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t modulation, std::int64_t modulation_rows, std::uintptr_t modulation_index,
+           std::uintptr_t vector, std::int64_t vector_stride, bool want_hvp, std::uintptr_t log_p, std::uintptr_t score,
+           std::int64_t score_stride, std::uintptr_t hvp, std::int64_t hvp_stride) {
+            const auto args =
+                energy_mlp_args<float>(rows, x, x_stride, modulation, modulation_rows, modulation_index, vector,
+                                       vector_stride, want_hvp, log_p, score, score_stride, hvp, hvp_stride);
+            const py::gil_scoped_release release;
+            fi::energy_mlp(pack, threads, args);
+        },
+        py::arg("pack"), py::arg("threads"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("modulation"),
+        py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("vector"), py::arg("vector_stride"),
+        py::arg("want_hvp"), py::arg("log_p"), py::arg("score"), py::arg("score_stride"), py::arg("hvp"),
+        py::arg("hvp_stride"));
+    m.def(
+        "energy_mlp_ref_f64",
+        [](const WeightsTuple& weights, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t modulation, std::int64_t modulation_rows, std::uintptr_t modulation_index,
+           std::uintptr_t vector, std::int64_t vector_stride, bool want_hvp, std::uintptr_t log_p, std::uintptr_t score,
+           std::int64_t score_stride, std::uintptr_t hvp, std::int64_t hvp_stride) {
+            const auto args =
+                energy_mlp_args<double>(rows, x, x_stride, modulation, modulation_rows, modulation_index, vector,
+                                        vector_stride, want_hvp, log_p, score, score_stride, hvp, hvp_stride);
+            const py::gil_scoped_release release;
+            fi::energy_mlp_ref(mlp_weights<double>(weights), args);
+        },
+        py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("modulation"),
+        py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("vector"), py::arg("vector_stride"),
+        py::arg("want_hvp"), py::arg("log_p"), py::arg("score"), py::arg("score_stride"), py::arg("hvp"),
+        py::arg("hvp_stride"));
+}
+
+template <typename Real>
+fi::ScoreMlpArgs<Real> score_mlp_args(std::int64_t rows, std::uintptr_t x, std::int64_t x_stride, std::uintptr_t sigma,
+                                      std::uintptr_t modulation, std::int64_t modulation_rows,
+                                      std::uintptr_t modulation_index, std::uintptr_t score,
+                                      std::int64_t score_stride) {
+    return {rows,
+            at<const Real>(x),
+            x_stride,
+            at<const Real>(sigma),
+            {at<const Real>(modulation), modulation_rows, at<const std::int64_t>(modulation_index)},
+            at<Real>(score),
+            score_stride};
+}
+
+void bind_score_mlp(py::module_& m) {
+    m.def(
+        "score_mlp",
+        [](const fi::MlpPack& pack, int threads, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t sigma, std::uintptr_t modulation, std::int64_t modulation_rows,
+           std::uintptr_t modulation_index, std::uintptr_t score, std::int64_t score_stride) {
+            const auto args = score_mlp_args<float>(rows, x, x_stride, sigma, modulation, modulation_rows,
+                                                    modulation_index, score, score_stride);
+            const py::gil_scoped_release release;
+            fi::score_mlp(pack, threads, args);
+        },
+        py::arg("pack"), py::arg("threads"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("sigma"),
+        py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("score"),
+        py::arg("score_stride"));
+    m.def(
+        "score_mlp_ref_f64",
+        [](const WeightsTuple& weights, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t sigma, std::uintptr_t modulation, std::int64_t modulation_rows,
+           std::uintptr_t modulation_index, std::uintptr_t score, std::int64_t score_stride) {
+            const auto args = score_mlp_args<double>(rows, x, x_stride, sigma, modulation, modulation_rows,
+                                                     modulation_index, score, score_stride);
+            const py::gil_scoped_release release;
+            fi::score_mlp_ref(mlp_weights<double>(weights), args);
+        },
+        py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("sigma"),
+        py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("score"),
+        py::arg("score_stride"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -160,4 +314,7 @@ PYBIND11_MODULE(_core, m) {
     bind_cpu(m);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_mlp_pack(m);
+    bind_energy_mlp(m);
+    bind_score_mlp(m);
 }

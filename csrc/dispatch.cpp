@@ -2,6 +2,9 @@
 
 #include <array>
 
+#include "common/errors.h"
+#include "common/mlp_kernels.h"
+
 namespace fastimpute {
 namespace {
 
@@ -17,6 +20,11 @@ constexpr std::array<Kernels, 1> kTable = {{{ref::spt_weights_group<float>, ref:
 #endif
 
 }  // namespace
+
+const MlpKernels* find_mlp_kernels(Isa isa, Precision precision) {
+    (void)precision;
+    throw_invalid("MlpPack", "isa", "one with network kernels", isa_name(isa));
+}
 
 const Kernels& kernels(Isa isa) { return kTable.at(static_cast<std::size_t>(isa)); }
 

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/simd_avx512.h"
+
+namespace fastimpute::avx512bf16 {
+
+// A type of its own, so that templates over it are instances of their own.
+struct Simd : avx512::Simd {};
+
+// Bfloat16 operands, float32 accumulators: every multiply-add takes a pair of inputs.
+struct Bf16Operand {
+    using Type = std::uint16_t;
+    using Vec = __m512i;
+    static constexpr int kStep = 2;
+
+    [[gnu::always_inline]] static Vec broadcast(const std::uint16_t* a) {
+        std::int32_t pair;
+        __builtin_memcpy(&pair, a, sizeof(pair));
+        return _mm512_set1_epi32(pair);
+    }
+    [[gnu::always_inline]] static Vec load_panel(const std::uint16_t* b) { return _mm512_loadu_si512(b); }
+    [[gnu::always_inline]] static __m512 multiply_add(Vec a, Vec b, __m512 c) {
+        return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+    }
+    [[gnu::always_inline]] static void store(std::uint16_t* p, __m512 v) {
+        const __m256bh narrow = _mm512_cvtneps_pbh(v);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(narrow));
+    }
+};
+
+}  // namespace fastimpute::avx512bf16
