@@ -83,7 +83,7 @@ class Series:
     """What an imputer works on: standardised values, where they are missing, and what is known of the rows.
 
     Attributes:
-        values: (T, N) float32, C-contiguous, mean 0 and deviation 1 over the observed cells of a sensor, 0 where missing.
+        values: (T, N) float32, C-contiguous, mean 0 and deviation 1 over a sensor's observed cells, 0 where missing.
         missing: (T, N) bool, C-contiguous, True where there is nothing.
         segments: (S, 2) int64, row ranges (start, stop) of independent series: no window may cross their borders.
         calendar: phases of the rows, None without time stamps.
