@@ -4,6 +4,8 @@
 
 #include "common/errors.h"
 #include "common/mlp_kernels.h"
+#include "energy_mlp/energy_mlp.h"
+#include "score_mlp/score_mlp.h"
 
 namespace fastimpute {
 namespace {
@@ -22,7 +24,16 @@ constexpr std::array<Kernels, 1> kTable = {{{ref::spt_weights_group<float>, ref:
 }  // namespace
 
 const MlpKernels* find_mlp_kernels(Isa isa, Precision precision) {
-    (void)precision;
+#if defined(__x86_64__)
+    // Blocks are whole tiles of rows: 8 under AVX-512, 6 under AVX2.
+    static constexpr MlpKernels kAvx2{{8, 1, 1}, 60, 30, avx2::energy_scratch, avx2::energy_block, nullptr, nullptr};
+    static constexpr MlpKernels kAvx512{{16, 3, 1}, 64, 32, avx512::energy_scratch, avx512::energy_block, nullptr, nullptr};
+    static constexpr MlpKernels kAvx512Bf16{{16, 3, 2}, 64, 32, avx512bf16::energy_scratch, avx512bf16::energy_block, nullptr, nullptr};
+    if (precision == Precision::kBf16 && isa == Isa::kAvx512Bf16) return &kAvx512Bf16;
+    if (precision == Precision::kFp32 && isa >= Isa::kAvx512) return &kAvx512;
+    if (precision == Precision::kFp32 && isa == Isa::kAvx2) return &kAvx2;
+#endif
+    if (precision == Precision::kBf16) throw_invalid("MlpPack", "isa", "avx512bf16 for bf16", isa_name(isa));
     throw_invalid("MlpPack", "isa", "one with network kernels", isa_name(isa));
 }
 

@@ -17,6 +17,7 @@ struct FloatOperand {
     using Type = float;
     using Vec = typename S::Vec;
     static constexpr int kStep = 1;  // inputs consumed per multiply-add
+    static constexpr bool kExactSigmoid = true;
 
     [[gnu::always_inline]] static Vec broadcast(const float* a) { return S::set1(*a); }
     [[gnu::always_inline]] static Vec load_panel(const float* b) { return S::load(b); }

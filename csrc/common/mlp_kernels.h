@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/cpu_features.h"
 #include "common/mlp.h"
 #include "common/packed_mlp.h"
 

@@ -14,6 +14,7 @@ struct Bf16Operand {
     using Type = std::uint16_t;
     using Vec = __m512i;
     static constexpr int kStep = 2;
+    static constexpr bool kExactSigmoid = false;
 
     [[gnu::always_inline]] static Vec broadcast(const std::uint16_t* a) {
         std::int32_t pair;

@@ -5,6 +5,7 @@
 #include "common/errors.h"
 #include "common/mlp_checks.h"
 #include "common/mlp_kernels.h"
+#include "common/mlp_pack.h"
 #include "common/parallel_for.h"
 #include "common/scratch.h"
 

@@ -3,9 +3,11 @@
 #include <cstdint>
 
 #include "common/mlp.h"
-#include "common/mlp_pack.h"
+#include "common/packed_mlp.h"
 
 namespace fastimpute {
+
+class MlpPack;
 
 // Score of the direct network: (w3 h2 + b3) / sigma [- precision (x - mean)], forward only. Strides in elements between
 // rows. Every element of the output's rows is written, nothing between or behind them. `rows` may be zero.

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/gemm.inl.h"
+#include "common/mlp.h"
+#include "common/packed_mlp.h"
+
+namespace fastimpute {
+
+// Row passes between the matrix products, each over rows that are still in L1. Widths are multiples of 32.
+
+// 1 / (1 + exp(-u)). Exact: relative error 2e-7; otherwise 1.3e-4, below what bfloat16 operands lose anyway.
+template <class S, bool exact>
+[[gnu::always_inline]] inline typename S::Vec sigmoid(typename S::Vec u) {
+    using Vec = typename S::Vec;
+    constexpr float kLog2e = 1.44269504f;
+    const Vec bounded = S::clamp(-87.0f, 87.0f, u);
+    const Vec minus_log2e = S::set1(-kLog2e);
+    const Vec whole = S::round(bounded * minus_log2e);
+    const Vec part = S::fms(bounded, minus_log2e, whole);
+    Vec power;  // 2^part on [-1/2, 1/2], minimax in relative error
+    if constexpr (exact) {
+        power = S::fma(S::set1(0x1.5c08e6p-10f), part, S::set1(0x1.3d0c52p-7f));
+        power = S::fma(power, part, S::set1(0x1.c6b6e4p-5f));
+        power = S::fma(power, part, S::set1(0x1.ebf918p-3f));
+        power = S::fma(power, part, S::set1(0x1.62e428p-1f));
+        power = S::fma(power, part, S::set1(0x1.000002p+0f));
+    } else {
+        power = S::fma(S::set1(0x1.c3f760p-5f), part, S::set1(0x1.f0de1ap-3f));
+        power = S::fma(power, part, S::set1(0x1.62f31ap-1f));
+        power = S::fma(power, part, S::set1(0x1.fff692p-1f));
+    }
+    const Vec denominator = S::scale(power, whole) + S::set1(1.0f);
+    const Vec estimate = S::reciprocal_estimate(denominator);
+    if constexpr (!exact) return estimate;
+    return estimate * S::fnma(denominator, estimate, S::set1(2.0f));
+}
+
+// Two sums in turn, so that a row's chain of additions is half as long.
+template <class S>
+struct RowSum {
+    typename S::Vec part[2] = {S::zero(), S::zero()};
+
+    [[gnu::always_inline]] float total() const { return S::sum(part[0] + part[1]); }
+};
+
+// `width` is a multiple of the vector's.
+template <class S>
+[[gnu::always_inline]] inline float dot_row(const float* a, const float* b, std::int64_t width) {
+    RowSum<S> sum;
+    std::int64_t j = 0;
+    for (; j + S::kLanes < width; j += 2 * S::kLanes) {
+        sum.part[0] = S::fma(S::load(a + j), S::load(b + j), sum.part[0]);
+        sum.part[1] = S::fma(S::load(a + j + S::kLanes), S::load(b + j + S::kLanes), sum.part[1]);
+    }
+    if (j < width) sum.part[0] = S::fma(S::load(a + j), S::load(b + j), sum.part[0]);
+    return sum.total();
+}
+
+// 1 / sqrt(mean(a^2) + eps): LayerNorm's, as the centred weights make mean(a) zero.
+template <class S>
+[[gnu::always_inline]] inline float row_rstd(const float* a, std::int64_t width) {
+    const float variance = dot_row<S>(a, a, width) / static_cast<float>(width);
+    return 1.0f / __builtin_sqrtf(variance + static_cast<float>(kLayerNormEps));
+}
+
+// h = SiLU(u) and its derivatives times powers of the gain, at u = normed * gain + shift.
+template <class S, class Op>
+struct SiluPoint {
+    using Vec = typename S::Vec;
+    Vec normed, gain, u, sigmoid_u, value;
+
+    [[gnu::always_inline]] SiluPoint(Vec a, Vec rstd, const float* gains, const float* shifts) {
+        normed = a * rstd;
+        gain = S::load(gains) + S::set1(1.0f);
+        u = S::fma(normed, gain, S::load(shifts));
+        sigmoid_u = sigmoid<S, Op::kExactSigmoid>(u);
+        value = u * sigmoid_u;
+    }
+    // d value / d normed
+    [[gnu::always_inline]] Vec slope() const { return gain * S::fma(value, S::set1(1.0f) - sigmoid_u, sigmoid_u); }
+    // d2 value / d normed2
+    [[gnu::always_inline]] Vec curvature() const {
+        const Vec one = S::set1(1.0f);
+        const Vec spread = gain * gain * sigmoid_u * (one - sigmoid_u);
+        return spread * S::fma(u, one - (sigmoid_u + sigmoid_u), S::set1(2.0f));
+    }
+};
+
+// Row of operands from float32 values; zeros up to a whole step of inputs.
+template <class S, class Op>
+[[gnu::always_inline]] inline void load_operand_row(const float* values, std::int64_t width, typename Op::Type* out) {
+    std::int64_t j = 0;
+    for (; j + S::kLanes <= width; j += S::kLanes) Op::store(out + j, S::load(values + j));
+    if (j < width) Op::store(out + j, S::load_first(values + j, width - j));
+}
+
+template <class S>
+[[gnu::always_inline]] inline void store_row(const float* values, std::int64_t width, float* out) {
+    std::int64_t j = 0;
+    for (; j + S::kLanes <= width; j += S::kLanes) S::store(out + j, S::load(values + j));
+    if (j < width) S::store_first(out + j, width - j, S::load(values + j));
+}
+
+// x - mean, zeros up to a whole vector.
+template <class S>
+[[gnu::always_inline]] inline void centre_row(const float* x, const float* mean, std::int64_t width, float* out) {
+    std::int64_t j = 0;
+    for (; j + S::kLanes <= width; j += S::kLanes) S::store(out + j, S::load(x + j) - S::load(mean + j));
+    if (j < width) S::store(out + j, S::load_first(x + j, width - j) - S::load_first(mean + j, width - j));
+}
+
+template <class T>
+[[gnu::always_inline]] inline void zero_rows(T* buffer, std::int64_t stride, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin * stride; i < end * stride; ++i) buffer[i] = T(0);
+}
+
+// Hands out pieces of scratch memory; without memory it only counts.
+struct Carver {
+    float* base;
+    std::int64_t used = 0;
+
+    template <class T>
+    [[gnu::always_inline]] T* take(std::int64_t count) {
+        float* piece = base ? base + used : nullptr;
+        used += round_up(count * static_cast<std::int64_t>(sizeof(T)), 64) / static_cast<std::int64_t>(sizeof(float));
+        return reinterpret_cast<T*>(piece);
+    }
+};
+
+// Operand rows start on cache lines and fall into different sets.
+template <class Op>
+static constexpr std::int64_t operand_stride(std::int64_t width) {
+    return round_up(width, 32) + 64 / static_cast<std::int64_t>(sizeof(typename Op::Type));
+}
+
+}  // namespace fastimpute

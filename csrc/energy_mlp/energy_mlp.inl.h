@@ -1,0 +1,339 @@
+#pragma once
+
+#include "common/mlp_rows.inl.h"
+#include "energy_mlp/energy_mlp.h"
+
+namespace fastimpute {
+
+// The energy network on one block of rows, once for all instruction sets. S: vectors, Op: what the products multiply.
+// Notation of the comments: a pre-activation, n = LN(a), r = rstd, g = gradient at n, t.. = tangent along the vector.
+template <class S, class Op>
+class EnergyBlock {
+  public:
+    using Vec = typename S::Vec;
+    using Operand = typename Op::Type;
+
+    [[gnu::always_inline]] EnergyBlock(const PackedMlp& mlp, std::int64_t rows, bool want_hvp, float* scratch)
+        : mlp_(mlp), rows_(rows), width_(mlp.hidden), dim_(mlp.dim), stride_(buffer_stride(mlp.hidden)),
+          dim_stride_(buffer_stride(mlp.dim)), x_stride_(operand_stride<Op>(mlp.dim)),
+          h_stride_(operand_stride<Op>(mlp.hidden)) {
+        Carver carver{scratch};
+        const std::int64_t padded = round_up(rows, S::kTileRows);
+        x_ = carver.template take<Operand>(padded * x_stride_);
+        h_ = carver.template take<Operand>(padded * h_stride_);
+        normed1_ = carver.template take<float>(padded * stride_);
+        slope1_ = carver.template take<float>(padded * stride_);
+        normed2_ = carver.template take<float>(padded * stride_);
+        score_ = carver.template take<float>(padded * dim_stride_);
+        grad_ = carver.template take<float>(stride_);
+        scalars_ = carver.template take<RowScalars>(padded);
+        if (mlp.pull.data) centred_ = carver.template take<float>(padded * dim_stride_);
+        work_ = normed2_;
+        if (want_hvp) {
+            work_ = carver.template take<float>(padded * stride_);
+            curve1_ = carver.template take<float>(padded * stride_);
+            curve2_ = carver.template take<float>(padded * stride_);
+            da1_ = carver.template take<float>(padded * stride_);
+            da2_ = carver.template take<float>(padded * stride_);
+            tangent1_ = carver.template take<float>(padded * stride_);
+            hvp_ = carver.template take<float>(padded * dim_stride_);
+        }
+        floats_ = carver.used;
+    }
+
+    std::int64_t floats() const { return floats_; }
+
+    // Rows [begin, begin + rows) of the arguments.
+    template <bool want_hvp>
+    [[gnu::always_inline]] void run(const EnergyMlpArgs<float>& args, std::int64_t begin) {
+        load_x(args.x + begin * args.x_stride, args.x_stride);
+        const auto modulation = [&](std::int64_t row) { return args.modulation.of(begin + row, width_); };
+        value_and_score<want_hvp>(modulation, args.log_p + begin, args.score + begin * args.score_stride,
+                                  args.score_stride);
+        if constexpr (want_hvp) {
+            const float* vector = args.vector ? args.vector + begin * args.vector_stride : nullptr;
+            hessian_vector(vector, args.vector_stride, args.hvp + begin * args.hvp_stride, args.hvp_stride);
+        }
+    }
+
+  private:
+    struct RowScalars {
+        float rstd1, rstd2;    // r
+        float along1, along2;  // mean(g n)
+        float slant1;          // mean(n ta)
+        float log_p;
+        float unused[2];
+    };
+    static constexpr auto kNothing = [](std::int64_t, std::int64_t) {};
+
+    [[gnu::always_inline]] void load_x(const float* x, std::int64_t stride) {
+        const std::int64_t padded = round_up(rows_, S::kTileRows);
+        for (std::int64_t i = 0; i < rows_; ++i) {
+            load_operand_row<S, Op>(x + i * stride, dim_, x_ + i * x_stride_);
+            if (centred_) centre_row<S>(x + i * stride, mlp_.mean, dim_, centred_ + i * dim_stride_);
+        }
+        zero_rows(x_, x_stride_, rows_, padded);
+        zero_rows(h_, h_stride_, rows_, padded);
+        if (centred_) zero_rows(centred_, dim_stride_, rows_, padded);
+    }
+
+    // `body(row)` for the rows of a tile that exist.
+    template <class Body>
+    [[gnu::always_inline]] auto each_row(const Body& body) const {
+        return [&body](std::int64_t first, std::int64_t end) {
+            for (std::int64_t row = first; row < end; ++row) body(row);
+        };
+    }
+
+    template <bool want_hvp, class ModulationOf>
+    [[gnu::always_inline]] void value_and_score(const ModulationOf& modulation, float* log_p, float* score,
+                                                std::int64_t score_stride) {
+        const auto first = [&](std::int64_t row) { forward_first<want_hvp>(row, modulation(row)); };
+        gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, normed1_, stride_, mlp_.b1, each_row(first));
+        const auto second = [&](std::int64_t row) { turn_second<want_hvp>(row, modulation(row) + 2 * width_); };
+        gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, normed2_, stride_, mlp_.b2, each_row(second));
+        const auto back = [&](std::int64_t row) { backward_first<want_hvp>(row); };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, each_row(back));
+        const auto store = [&](std::int64_t row) {
+            store_row<S>(score_ + row * dim_stride_, dim_, score + row * score_stride);
+            log_p[row] = scalars_[row].log_p;
+        };
+        if (mlp_.pull.data) {
+            const auto square = [&](std::int64_t row) {
+                scalars_[row].log_p += 0.5f * dot_row<S>(centred_ + row * dim_stride_, score_ + row * dim_stride_,
+                                                         round_up(dim_, S::kLanes));
+            };
+            pull(centred_, score_, each_row(square));
+            finish<Start::kAccumulate>(score_, each_row(store));
+        } else {
+            finish<Start::kZero>(score_, each_row(store));
+        }
+    }
+
+    // out = -precision in, always in float32.
+    template <class After>
+    [[gnu::always_inline]] void pull(const float* in, float* out, const After& after) {
+        gemm<S, FloatOperand<S>, Start::kZero>(rows_, in, dim_stride_, mlp_.pull, out, dim_stride_, nullptr, after);
+    }
+
+    // Back through W1, from the operands in h_.
+    template <Start start, class After>
+    [[gnu::always_inline]] void finish(float* out, const After& after) {
+        gemm<S, Op, start>(rows_, h_, h_stride_, mlp_.w1_back, out, dim_stride_, nullptr, after);
+    }
+
+    template <bool want_hvp>
+    [[gnu::always_inline]] void forward_first(std::int64_t row, const float* modulation) {
+        float* normed = normed1_ + row * stride_;
+        float* slope = slope1_ + row * stride_;
+        float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
+        Operand* h = h_ + row * h_stride_;
+        const float rstd = row_rstd<S>(normed, width_);
+        scalars_[row].rstd1 = rstd;
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width_ + j);
+            S::store(normed + j, point.normed);
+            S::store(slope + j, point.slope());
+            Op::store(h + j, point.value);
+            if constexpr (want_hvp) S::store(curve + j, point.curvature());
+        }
+    }
+
+    // Forward through the second layer and the head, and back to da2, which replaces h1 as the operand.
+    template <bool want_hvp>
+    [[gnu::always_inline]] void turn_second(std::int64_t row, const float* modulation) {
+        float* normed = normed2_ + row * stride_;
+        float* curve = want_hvp ? curve2_ + row * stride_ : nullptr;
+        const float rstd = row_rstd<S>(normed, width_);
+        Vec value = S::zero(), along = S::zero();
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width_ + j);
+            const Vec w3 = S::load(mlp_.w3 + j);
+            const Vec grad = w3 * point.slope();
+            value = S::fma(w3, point.value, value);
+            along = S::fma(grad, point.normed, along);
+            S::store(normed + j, point.normed);
+            S::store(grad_ + j, grad);
+            if constexpr (want_hvp) S::store(curve + j, w3 * point.curvature());
+        }
+        RowScalars& scalars = scalars_[row];
+        scalars.rstd2 = rstd;
+        scalars.along2 = S::sum(along) / static_cast<float>(width_);
+        scalars.log_p = S::sum(value) + mlp_.b3[0];
+        norm_backward<want_hvp>(row, grad_, normed, rstd, scalars.along2, want_hvp ? da2_ : nullptr);
+    }
+
+    // da = r (g - n mean(g n)) into the operands, and as float32 for the tangents.
+    template <bool keep>
+    [[gnu::always_inline]] void norm_backward(std::int64_t row, const float* grad, const float* normed, float rstd,
+                                              float along, float* kept) {
+        Operand* out = h_ + row * h_stride_;
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec da = S::set1(rstd) * S::fnma(S::load(normed + j), S::set1(along), S::load(grad + j));
+            Op::store(out + j, da);
+            if constexpr (keep) S::store(kept + row * stride_ + j, da);
+        }
+    }
+
+    template <bool want_hvp>
+    [[gnu::always_inline]] void backward_first(std::int64_t row) {
+        const float* normed = normed1_ + row * stride_;
+        const float* slope = slope1_ + row * stride_;
+        float* grad = work_ + row * stride_;
+        float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
+        Vec sum = S::zero();
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec dh = S::load(grad + j);
+            const Vec g = dh * S::load(slope + j);
+            sum = S::fma(g, S::load(normed + j), sum);
+            S::store(grad + j, g);
+            if constexpr (want_hvp) S::store(curve + j, dh * S::load(curve + j));
+        }
+        RowScalars& scalars = scalars_[row];
+        scalars.along1 = S::sum(sum) / static_cast<float>(width_);
+        norm_backward<want_hvp>(row, grad, normed, scalars.rstd1, scalars.along1, want_hvp ? da1_ : nullptr);
+    }
+
+    [[gnu::always_inline]] void hessian_vector(const float* vector, std::int64_t vector_stride, float* hvp,
+                                               std::int64_t hvp_stride) {
+        const auto first = [&](std::int64_t row) { tangent_first(row); };
+        if (vector == nullptr && mlp_.gram.data) {
+            // W1 s = (W1 W1^T) da1, and da1 is still in the operands.
+            gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.gram, tangent1_, stride_, nullptr, each_row(first));
+        } else {
+            for (std::int64_t i = 0; i < rows_; ++i) {
+                const float* v = vector ? vector + i * vector_stride : score_ + i * dim_stride_;
+                load_operand_row<S, Op>(v, dim_, x_ + i * x_stride_);
+                if (vector && centred_) load_operand_row<S, FloatOperand<S>>(v, dim_, centred_ + i * dim_stride_);
+            }
+            gemm<S, Op, Start::kZero>(rows_, x_, x_stride_, mlp_.w1, tangent1_, stride_, nullptr, each_row(first));
+        }
+        const auto second = [&](std::int64_t row) { tangent_second(row); };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2, work_, stride_, nullptr, each_row(second));
+        const auto back = [&](std::int64_t row) { tangent_backward_first(row); };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, each_row(back));
+        const auto store = [&](std::int64_t row) {
+            store_row<S>(hvp_ + row * dim_stride_, dim_, hvp + row * hvp_stride);
+        };
+        if (mlp_.pull.data) {
+            pull(vector ? centred_ : score_, hvp_, kNothing);
+            finish<Start::kAccumulate>(hvp_, each_row(store));
+        } else {
+            finish<Start::kZero>(hvp_, each_row(store));
+        }
+    }
+
+    // tn = r (ta - n mean(n ta)), in place; th = slope tn. Returns mean(n ta).
+    [[gnu::always_inline]] void tangent_first(std::int64_t row) {
+        const float* normed = normed1_ + row * stride_;
+        const float* slope = slope1_ + row * stride_;
+        float* tangent = tangent1_ + row * stride_;
+        Operand* out = h_ + row * h_stride_;
+        const Vec rstd = S::set1(scalars_[row].rstd1);
+        scalars_[row].slant1 = dot_row<S>(normed, tangent, width_) / static_cast<float>(width_);
+        const Vec slant = S::set1(scalars_[row].slant1);
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec tn = rstd * S::fnma(S::load(normed + j), slant, S::load(tangent + j));
+            S::store(tangent + j, tn);
+            Op::store(out + j, tn * S::load(slope + j));
+        }
+    }
+
+    // The tangent of da = r (g - n mean(g n)), where tr = -r^2 mean(n ta) and
+    // mean(g tn) = mean(da tn) / r + mean(g n) mean(n tn), mean(n tn) = mean(n ta) eps r^3:
+    // no other copy of g is needed.
+    [[gnu::always_inline]] void norm_backward_tangent(std::int64_t row, const float* normed, const float* tn,
+                                                      const float* tg, const float* da, float rstd, float along,
+                                                      float slant, float tg_normed, float da_tn) {
+        Operand* out = h_ + row * h_stride_;
+        const float count = static_cast<float>(width_);
+        const float eps = static_cast<float>(kLayerNormEps);
+        const float t_along = tg_normed / count + da_tn / count / rstd + along * slant * eps * rstd * rstd * rstd;
+        const Vec r = S::set1(rstd), c = S::set1(along), tc = S::set1(t_along), shrink = S::set1(rstd * slant);
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec inner = S::fnma(S::load(normed + j), tc, S::fnma(S::load(tn + j), c, S::load(tg + j)));
+            Op::store(out + j, S::fnma(shrink, S::load(da + j), r * inner));
+        }
+    }
+
+    [[gnu::always_inline]] void tangent_second(std::int64_t row) {
+        const float* normed = normed2_ + row * stride_;
+        const float* curve = curve2_ + row * stride_;
+        const float* da = da2_ + row * stride_;
+        float* tangent = work_ + row * stride_;
+        const RowScalars& scalars = scalars_[row];
+        const float slant = dot_row<S>(normed, tangent, width_) / static_cast<float>(width_);
+        const Vec r = S::set1(scalars.rstd2), m = S::set1(slant);
+        Vec tg_normed = S::zero(), da_tn = S::zero();
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec n = S::load(normed + j);
+            const Vec tn = r * S::fnma(n, m, S::load(tangent + j));
+            const Vec tg = tn * S::load(curve + j);
+            tg_normed = S::fma(tg, n, tg_normed);
+            da_tn = S::fma(S::load(da + j), tn, da_tn);
+            S::store(tangent + j, tn);
+            S::store(grad_ + j, tg);
+        }
+        norm_backward_tangent(row, normed, tangent, grad_, da, scalars.rstd2, scalars.along2, slant, S::sum(tg_normed),
+                              S::sum(da_tn));
+    }
+
+    [[gnu::always_inline]] void tangent_backward_first(std::int64_t row) {
+        const float* normed = normed1_ + row * stride_;
+        const float* slope = slope1_ + row * stride_;
+        const float* curve = curve1_ + row * stride_;
+        const float* tangent = tangent1_ + row * stride_;
+        const float* da = da1_ + row * stride_;
+        float* work = work_ + row * stride_;
+        Vec tg_normed = S::zero(), da_tn = S::zero();
+        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+            const Vec tn = S::load(tangent + j);
+            const Vec tg = S::fma(S::load(work + j), S::load(slope + j), S::load(curve + j) * tn);
+            tg_normed = S::fma(tg, S::load(normed + j), tg_normed);
+            da_tn = S::fma(S::load(da + j), tn, da_tn);
+            S::store(work + j, tg);
+        }
+        const RowScalars& scalars = scalars_[row];
+        norm_backward_tangent(row, normed, tangent, work, da, scalars.rstd1, scalars.along1, scalars.slant1,
+                              S::sum(tg_normed), S::sum(da_tn));
+    }
+
+    const PackedMlp& mlp_;
+    std::int64_t rows_, width_, dim_;
+    std::int64_t stride_, dim_stride_, x_stride_, h_stride_;
+    std::int64_t floats_ = 0;
+    Operand* x_;     // x, then the vector
+    Operand* h_;     // h1, da2, da1, th1, tda2, tda1 in turn: a tile is read before it is overwritten
+    float* normed1_;
+    float* slope1_;  // dh1 / dn1
+    float* normed2_;
+    float* score_;
+    float* grad_;  // one row
+    RowScalars* scalars_;
+    float* centred_ = nullptr;  // x - mean, then the vector
+    float* work_;               // what a product just left
+    float* curve1_ = nullptr;   // dh1 d2h1 / dn1^2
+    float* curve2_ = nullptr;   // w3 d2h2 / dn2^2
+    float* da1_ = nullptr;
+    float* da2_ = nullptr;
+    float* tangent1_ = nullptr;  // tn1
+    float* hvp_ = nullptr;
+};
+
+template <class S, class Op>
+[[gnu::always_inline]] inline std::int64_t energy_scratch(const PackedMlp& mlp, std::int64_t rows, bool want_hvp) {
+    return EnergyBlock<S, Op>(mlp, rows, want_hvp, nullptr).floats();
+}
+
+template <class S, class Op>
+[[gnu::always_inline]] inline void energy_block(const PackedMlp& mlp, const EnergyMlpArgs<float>& args,
+                                                std::int64_t begin, std::int64_t end, float* scratch) {
+    EnergyBlock<S, Op> block(mlp, end - begin, args.want_hvp, scratch);
+    if (args.want_hvp) {
+        block.template run<true>(args, begin);
+    } else {
+        block.template run<false>(args, begin);
+    }
+}
+
+}  // namespace fastimpute

@@ -1,0 +1,15 @@
+#include "common/simd_avx512bf16.h"
+#include "energy_mlp/energy_mlp.inl.h"
+
+namespace fastimpute::avx512bf16 {
+
+std::int64_t energy_scratch(const PackedMlp& mlp, std::int64_t rows, bool want_hvp) {
+    return fastimpute::energy_scratch<Simd, Bf16Operand>(mlp, rows, want_hvp);
+}
+
+void energy_block(const PackedMlp& mlp, const EnergyMlpArgs<float>& args, std::int64_t begin, std::int64_t end,
+                  float* scratch) {
+    fastimpute::energy_block<Simd, Bf16Operand>(mlp, args, begin, end, scratch);
+}
+
+}  // namespace fastimpute::avx512bf16
