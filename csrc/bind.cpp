@@ -10,6 +10,7 @@
 #include "common/cpu_features.h"
 #include "common/errors.h"
 #include "common/mlp_pack.h"
+#include "common/peak.h"
 #include "energy_mlp/energy_mlp.h"
 #include "particle_step/particle_step.h"
 #include "score_mlp/score_mlp.h"
@@ -164,6 +165,16 @@ fi::Precision precision_from_name(std::string_view name) {
     fi::throw_invalid("MlpPack", "precision", "\"fp32\" or \"bf16\"", name);
 }
 
+void bind_peak(py::module_& m) {
+    m.def(
+        "spin_peak",
+        [](std::string_view isa, std::string_view precision, std::int64_t steps) {
+            const py::gil_scoped_release release;
+            return fi::spin_peak(fi::isa_from_name(isa), precision_from_name(precision), steps);
+        },
+        py::arg("isa"), py::arg("precision"), py::arg("steps"));
+}
+
 fi::Head head_from_name(std::string_view name) {
     if (name == "energy") return fi::Head::kEnergy;
     if (name == "direct") return fi::Head::kDirect;
@@ -314,6 +325,7 @@ PYBIND11_MODULE(_core, m) {
     bind_cpu(m);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_peak(m);
     bind_mlp_pack(m);
     bind_energy_mlp(m);
     bind_score_mlp(m);
