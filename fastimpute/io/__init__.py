@@ -1,0 +1,90 @@
+"""Files in and out: one module per format, chosen by the ending of the name.
+
+`read` gives a `Table`; `write` puts it, or other data of the same layout, into a file that appears only when it is
+complete. Reading never changes the file, and never runs code from it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+from fastimpute.atomic import written_aside
+from fastimpute.io import csv, h5, npy, npz, parquet
+from fastimpute.io.table import Choice, Format, Table
+from fastimpute.io.zeros import describe_zeros, zeros_to_missing
+
+__all__ = ["Table", "check_target", "describe_zeros", "read", "write", "zeros_to_missing"]
+
+FORMATS: dict[str, Format] = {
+    ".csv": cast(Format, csv),
+    ".parquet": cast(Format, parquet),
+    ".npz": cast(Format, npz),
+    ".npy": cast(Format, npy),
+    ".h5": cast(Format, h5),
+}
+
+
+def read(path: str | os.PathLike[str], *, key: str | None = None, channel: int = 0) -> Table:
+    """Read a table of sensors from a .csv, .parquet, .npz, .npy or .h5 file.
+
+    Args:
+        path: the file.
+        key: which array or frame of an archive; by default the customary one ("data", "df", ...), or the only one.
+        channel: which channel of a PEMS array (T, N, C).
+
+    Raises:
+        ValueError: no such file, unknown ending, empty or damaged content, columns that are not numbers.
+    """
+    source = Path(path)
+    form = _format_of(source)
+    try:
+        if not source.is_file():
+            raise ValueError("it is a folder" if source.is_dir() else "there is no such file")
+        if source.stat().st_size == 0:
+            raise ValueError("the file is empty")
+        return form.read(source, Choice(key, channel))
+    except PermissionError:
+        raise ValueError(f"cannot read {source}: permission denied") from None
+    except ValueError as error:
+        raise ValueError(f"cannot read {source}: {error}") from error
+
+
+def write(path: str | os.PathLike[str], table: Table) -> None:
+    """Write a table in the format of the path's ending; the file appears only when complete.
+
+    A table that was read from the same format keeps all else that was in its file: time column, keys, channels.
+
+    Raises:
+        ValueError: unknown ending, unwritable place, or data the format cannot hold.
+    """
+    target = Path(path)
+    form = _format_of(target)
+    if table.suffix != target.suffix.lower():
+        table = Table(table.data, target.suffix.lower())
+    with written_aside(target) as aside:
+        form.write(aside, table)
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse now, before hours of work, a path that `write` would refuse later.
+
+    Raises:
+        ValueError: unknown ending, or a place that is not writable.
+    """
+    target = Path(path)
+    _format_of(target)
+    if target.is_dir():
+        raise ValueError(f"cannot write {target}: it is a folder")
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {target}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"cannot write {target}: no permission in folder {target.parent}")
+
+
+def _format_of(path: Path) -> Format:
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise ValueError(f"{path} has the ending {path.suffix!r}: known are {', '.join(FORMATS)}")
+    return form

@@ -1,0 +1,58 @@
+"""Comma-separated tables: one header line, a column per sensor, optionally time stamps in the first column."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fastimpute.io import timecolumn
+from fastimpute.io.table import Choice, Table, as_frame
+
+
+def read(path: Path, choice: Choice) -> Table:
+    """Read a wide table; see `fastimpute.io.table.Format`."""
+    _check_header(path)
+    try:
+        frame = pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"not a table: {error}") from None
+    frame, times = timecolumn.split(frame)
+    for name in frame.columns:
+        _check_numbers(frame[name])
+    return Table(frame, ".csv", times)
+
+
+def write(path: Path, table: Table) -> None:
+    """Write the table, the time column as it was read; numbers in the shortest form that reads back the same."""
+    frame = as_frame(table.data)
+    if isinstance(table.origin, timecolumn.TimeColumn):
+        table.origin.put_back(frame).to_csv(path, index=False)
+    else:
+        named = not isinstance(frame.index, pd.RangeIndex)
+        frame.to_csv(path, index=named, index_label=str(frame.index.name or "time"))
+
+
+def _check_header(path: Path) -> None:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            header = next(csv.reader(file), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"not a text table: {error}") from None
+    repeated = next((name for name, count in Counter(header).items() if count > 1), None)
+    if repeated is not None:
+        raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name")
+
+
+def _check_numbers(column: pd.Series[float]) -> None:
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return
+    unreadable = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+    row = int(np.flatnonzero(unreadable.to_numpy())[0]) if unreadable.any() else 0
+    raise ValueError(
+        f"column {column.name!r} is not numeric: line {row + 2} holds {column.iloc[row]!r}; "
+        "leave missing cells empty and drop columns of text"
+    )

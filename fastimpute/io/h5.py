@@ -1,0 +1,161 @@
+"""HDF5: a pandas frame (METR-LA and PEMS-BAY ship one, key "df" or "speed") or a plain array written by h5py.
+
+pandas keeps small facts such as the frequency of the index as pickles in attributes, and PyTables loads those
+unasked: a file is opened only after every pickle in it was found to name nothing but pandas offsets.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from fastimpute.io import timecolumn
+from fastimpute.io.table import Choice, Table, as_array, choose_key
+
+CUSTOMARY = ("df", "speed", "data", "X", "t")
+SAFE_MODULES = ("pandas._libs.tslibs.offsets", "pandas.tseries.offsets", "pandas.core.indexes.frozen")
+SAFE_GLOBALS = (
+    "copy_reg _reconstructor",
+    "copyreg _reconstructor",
+    "__builtin__ object",
+    "builtins object",
+    "datetime timedelta",
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where in which file the data were, and how."""
+
+    source: Path
+    key: str
+    pandas_format: Literal["fixed", "table"] | None
+    channel: int | None = None
+    times: timecolumn.TimeColumn | None = None
+
+
+def read(path: Path, choice: Choice) -> Table:
+    """Read one frame or array; see `fastimpute.io.table.Format`."""
+    try:
+        with h5py.File(path) as file:
+            frames = _frames(file)
+            key = choose_key([*frames, *_arrays(file, frames)], choice.key, CUSTOMARY)
+            if key not in frames:
+                return _read_array(path, file, key, choice.channel)
+            _refuse_pickled_code(file)
+        frame = pd.read_hdf(path, key=key)
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"not a readable .h5 file: {error}") from None
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"key {key!r} holds a {type(frame).__name__}, not a frame")
+    frame, times = timecolumn.split(frame)
+    return Table(frame, ".h5", Stored(path, key, frames[key], times=times))
+
+
+def write(path: Path, table: Table) -> None:
+    """Write the file back with the filled data in their place; a new one holds a frame "df" or an array "data"."""
+    stored = table.origin
+    if not isinstance(stored, Stored):
+        if isinstance(table.data, pd.DataFrame):
+            table.data.to_hdf(path, key="df", mode="w")
+        else:
+            with h5py.File(path, "w") as file:
+                file["data" if table.data.ndim == 2 else "X"] = table.data
+        return
+    shutil.copyfile(stored.source, path)
+    if stored.pandas_format is not None and isinstance(table.data, pd.DataFrame):
+        frame = table.data if stored.times is None else stored.times.put_back(table.data)
+        frame.to_hdf(path, key=stored.key, mode="a", format=stored.pandas_format)
+        return
+    with h5py.File(path, "a") as file:
+        _write_array(file, stored, as_array(table.data))
+
+
+def _read_array(path: Path, file: h5py.File, key: str, channel: int) -> Table:
+    array = file[key][()]
+    # (T, N, C) where the key says PEMS, else (samples, steps, features), as in .npz.
+    if key.split("/")[-1] != "data" or array.ndim != 3:
+        return Table(array, ".h5", Stored(path, key, None))
+    if not 0 <= channel < array.shape[2]:
+        raise ValueError(f"there is no channel {channel}: {key!r} has shape {array.shape}")
+    return Table(array[:, :, channel], ".h5", Stored(path, key, None, channel))
+
+
+def _write_array(file: h5py.File, stored: Stored, filled: np.ndarray[Any, Any]) -> None:
+    dataset = file[stored.key]
+    if dataset.dtype != filled.dtype:  # integers that had to become floating
+        attributes = dict(dataset.attrs)
+        whole = dataset[()].astype(filled.dtype)
+        del file[stored.key]
+        dataset = file.create_dataset(stored.key, data=whole)
+        dataset.attrs.update(attributes)
+    place = (slice(None),) * 2 + (stored.channel,) if stored.channel is not None else ()
+    dataset[place] = filled
+
+
+def _frames(file: h5py.File) -> dict[str, Literal["fixed", "table"]]:
+    """Keys of pandas frames -> "fixed" or "table"."""
+    found: dict[str, Literal["fixed", "table"]] = {}
+
+    def visit(name: str, node: Any) -> None:
+        kind = bytes(node.attrs.get("pandas_type", b"")) if isinstance(node, h5py.Group) else b""
+        if kind in (b"frame", b"frame_table"):
+            found[name] = "table" if kind.endswith(b"table") else "fixed"
+
+    file.visititems(visit)
+    return found
+
+
+def _arrays(file: h5py.File, frames: dict[str, Literal["fixed", "table"]]) -> list[str]:
+    """Keys of numeric 2-D and 3-D arrays that are not part of a frame."""
+    found: list[str] = []
+
+    def visit(name: str, node: Any) -> None:
+        inside = any(name.startswith(f"{frame}/") for frame in frames)
+        if isinstance(node, h5py.Dataset) and not inside and node.ndim in (2, 3) and node.dtype.kind in "fiu":
+            found.append(name)
+
+    file.visititems(visit)
+    return found
+
+
+def _refuse_pickled_code(file: h5py.File) -> None:
+    def visit(name: str, node: Any) -> None:
+        for attribute, value in node.attrs.items():
+            # PyTables calls pickled objects what is stored as rows of bytes under this mark.
+            if attribute == "PSEUDOATOM" and bytes(value) == b"object":
+                raise ValueError(f"{name} holds pickled objects (text columns?), which are never loaded")
+            if isinstance(value, (bytes, str, np.bytes_)):
+                _check_pickle(name, value.encode() if isinstance(value, str) else bytes(value))
+
+    visit("/", file)
+    file.visititems(visit)
+
+
+def _check_pickle(name: str, value: bytes) -> None:
+    """Refuse bytes that, loaded as a pickle, would name anything but the constructors of offsets."""
+    for named in _names_in_pickle(value):
+        if named not in SAFE_GLOBALS and named.split(" ")[0] not in SAFE_MODULES:
+            raise ValueError(f"{name} holds a pickle that names {named!r}, which is never loaded")
+
+
+def _names_in_pickle(value: bytes) -> Iterator[str]:
+    """What a pickle looks up, as "module name", up to the place where the bytes stop being a pickle."""
+    operations = pickletools.genops(value)
+    while True:
+        try:
+            operation, argument, _ = next(operations)
+        except (StopIteration, ValueError, UnicodeDecodeError, IndexError):
+            return
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument)
+        elif operation.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):  # never written by PyTables
+            yield operation.name

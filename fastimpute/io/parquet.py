@@ -1,0 +1,34 @@
+"""Parquet tables, as pandas writes them: time stamps in the index or in the first column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from fastimpute.io import timecolumn
+from fastimpute.io.table import Choice, Table, as_frame
+
+
+def read(path: Path, choice: Choice) -> Table:
+    """Read a wide table; see `fastimpute.io.table.Format`."""
+    import pyarrow
+
+    try:
+        frame = pd.read_parquet(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"not a readable parquet file: {_first_line(error)}") from None
+    frame, times = timecolumn.split(frame)
+    return Table(frame, ".parquet", times)
+
+
+def write(path: Path, table: Table) -> None:
+    """Write the table, the time column where it was."""
+    frame = as_frame(table.data)
+    if isinstance(table.origin, timecolumn.TimeColumn):
+        frame = table.origin.put_back(frame)
+    frame.to_parquet(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,102 @@
+"""What a file holds, and the protocol of the formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Data = pd.DataFrame | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The content of a file.
+
+    Attributes:
+        data: what an imputer takes: a wide frame, or an array (T, N) or (samples, steps, features).
+        suffix: format it was read from.
+        origin: what that format needs to write the data back the way they came.
+    """
+
+    data: Data
+    suffix: str
+    origin: Any = None
+
+    def holding(self, data: Data) -> Table:
+        """The same file with other data of the same layout."""
+        return replace(self, data=data)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which part of a file to read, where it holds several.
+
+    Attributes:
+        key: name of the array or frame; None takes the customary one, or the only one.
+        channel: which of C channels of an array (T, N, C) such as PEMS ships.
+    """
+
+    key: str | None = None
+    channel: int = 0
+
+
+class Format(Protocol):
+    """One file format: a module with these two functions."""
+
+    def read(self, path: Path, choice: Choice) -> Table:
+        """Read a file that exists and is not empty.
+
+        Raises:
+            ValueError: the content is damaged, not numeric, or the choice names nothing in it.
+        """
+        ...
+
+    def write(self, path: Path, table: Table) -> None:
+        """Write to a path that nobody reads yet; `table.origin` is this format's own, or None.
+
+        Raises:
+            ValueError: the format cannot hold the data.
+        """
+        ...
+
+
+def as_frame(data: Data) -> pd.DataFrame:
+    """A frame for the formats that hold nothing else.
+
+    Raises:
+        ValueError: the data are 3-D.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data
+    if data.ndim != 2:
+        raise ValueError(f"an array of shape {data.shape} does not fit into a table: write it to .npz, .npy or .h5")
+    return pd.DataFrame(data, columns=[str(column) for column in range(data.shape[1])], copy=False)
+
+
+def as_array(data: Data) -> NDArray[Any]:
+    """An array for the formats that hold nothing else; a frame loses its index and names."""
+    return data.to_numpy() if isinstance(data, pd.DataFrame) else np.asarray(data)
+
+
+def choose_key(keys: list[str], wanted: str | None, customary: tuple[str, ...]) -> str:
+    """The key asked for, else the first customary one present, else the only one.
+
+    Raises:
+        ValueError: the key is not there, or there are several and none was asked for.
+    """
+    listed = ", ".join(keys) or "nothing"
+    if wanted is not None:
+        if wanted not in keys:
+            raise ValueError(f"there is no key {wanted!r}; the file holds {listed}")
+        return wanted
+    for key in customary:
+        if key in keys:
+            return key
+    if len(keys) != 1:
+        raise ValueError(f"choose a key, the file holds {listed}")
+    return keys[0]
