@@ -1,0 +1,24 @@
+"""The ops: fused kernels behind plain functions, each with a reference in PyTorch (`fastimpute.ops.<op>.reference`)."""
+
+from fastimpute.ops.backends import Availability, backends, isa, use_isa
+from fastimpute.ops.energy_mlp import energy_mlp
+from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
+from fastimpute.ops.particle_step import AdamState, Noise, particle_step
+from fastimpute.ops.proximal_recursion import proximal_recursion
+from fastimpute.ops.score_mlp import score_mlp
+from fastimpute.ops.spt_weights import spt_weights
+
+__all__ = [
+    "AdamState",
+    "Availability",
+    "Noise",
+    "backends",
+    "energy_mlp",
+    "energy_mlp_reference",
+    "isa",
+    "particle_step",
+    "proximal_recursion",
+    "score_mlp",
+    "spt_weights",
+    "use_isa",
+]

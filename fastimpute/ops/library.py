@@ -1,0 +1,27 @@
+"""The torch operator library `fastimpute::*`, registered here so that torch.compile sees each kernel as one op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+library = torch.library.Library("fastimpute", "DEF")  # type: ignore[no-untyped-call]
+
+
+def register(name: str, schema: str, impl: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Defines `fastimpute::<name>` with its cpu implementation and its shapes; returns the op."""
+    library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    library.impl(name, impl, "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"fastimpute::{name}", fake, lib=library)
+    return getattr(torch.ops.fastimpute, name).default
+
+
+def no_gradient(name: str, why: str) -> None:
+    """Differentiating `fastimpute::<name>` raises RuntimeError with `why`, instead of returning nothing."""
+
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(f"{name}: {why}")
+
+    torch.library.register_autograd(f"fastimpute::{name}", backward, lib=library)

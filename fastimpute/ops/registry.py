@@ -1,0 +1,67 @@
+"""Every op of the package, one entry each: the one place that knows which backends serve it.
+
+An op has one name everywhere: `csrc/<name>/`, `kernels/<name>.py`, `fastimpute/ops/<name>.py`, `tests/test_<name>.py`,
+`bench/bench_<name>.py`. A backend joins an op by being named here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOURCE = "arXiv 2602.01182"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op: its name, what serves it (best first) and the instruction sets its C++ body is compiled for."""
+
+    name: str
+    summary: str
+    backends: tuple[str, ...]
+    isas: tuple[str, ...]
+    source: str = SOURCE
+
+    @property
+    def module(self) -> str:
+        """Where `reference` and the public function live."""
+        return f"fastimpute.ops.{self.name}"
+
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Op(
+            "energy_mlp",
+            "AdaLN energy network: log p, score and Hessian-vector product in one pass",
+            ("cpu", "torch"),
+            ("avx2", "avx512", "avx512bf16"),
+        ),
+        Op(
+            "score_mlp",
+            "AdaLN network with a score head",
+            ("cpu", "torch"),
+            ("avx2", "avx512", "avx512bf16"),
+        ),
+        Op(
+            "spt_weights",
+            "semi-proximal-transport weight update per group",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+        ),
+        Op(
+            "particle_step",
+            "weighted, masked step of the particles",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+        ),
+        Op(
+            "proximal_recursion",
+            "gather patches, iterate score, weights and step, average the overlaps",
+            ("cpu", "torch"),
+            ("avx2", "avx512", "avx512bf16"),
+        ),
+    )
+}
+
+# Every backend the package knows, also those no op uses yet: `backends()` reports them with a reason.
+BACKENDS: tuple[str, ...] = ("cuda", "triton", "cpu", "torch")

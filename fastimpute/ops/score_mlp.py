@@ -1,0 +1,166 @@
+"""`score_mlp`: the score of the network with a direct head, forward only.
+
+score(x) = (W3 h2 + b3) / sigma [- P (x - mean)]  (arXiv 2602.01182; the head is this project's)
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from fastimpute import _native
+from fastimpute.ops import backends
+from fastimpute.ops.checks import (
+    address,
+    check_number,
+    check_tensor,
+    kernel_refusal,
+    row_stride,
+    rows_contiguous,
+    wants_grad,
+)
+from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.network import (
+    NETWORK_SCHEMA,
+    Network,
+    check_network,
+    check_precision,
+    hidden_layers,
+    network_refusal,
+    product,
+)
+from fastimpute.ops.pack import mlp_pack
+
+OP = "score_mlp"
+
+
+def reference(
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    w3: Tensor,
+    b3: Tensor,
+    sigma: float | Tensor,
+    modulation: Tensor,
+    modulation_index: Tensor | None = None,
+    precision_matrix: Tensor | None = None,
+    mean: Tensor | None = None,
+    *,
+    precision: str = "fp32",
+) -> Tensor:
+    """`score_mlp` in plain PyTorch for any floating dtype; differentiable in every argument."""
+    network = Network(w1, b1, w2, b2, w3, b3, modulation, modulation_index, precision_matrix, mean)
+    _, second = hidden_layers(x, network, precision)
+    out = product(second.output, w3.T, precision) + b3
+    score = out / (sigma[:, None] if isinstance(sigma, Tensor) else sigma)
+    if precision_matrix is not None and mean is not None:
+        score = score - (x - mean) @ precision_matrix
+    return score
+
+
+def score_mlp(
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    w3: Tensor,
+    b3: Tensor,
+    sigma: float | Tensor,
+    modulation: Tensor,
+    modulation_index: Tensor | None = None,
+    precision_matrix: Tensor | None = None,
+    mean: Tensor | None = None,
+    *,
+    backend: str = "auto",
+    precision: str = "fp32",
+) -> Tensor:
+    """Score of the network with a direct head (arXiv 2602.01182; the head is this project's).
+
+    All values are in standardised units.
+
+    Args:
+        x: particles, (n, D). The cpu kernels take float32, the torch backend any floating dtype.
+        w1: (hidden, D). b1: (hidden,). w2: (hidden, hidden). b2: (hidden,). w3: (D, hidden). b3: (D,).
+        sigma: noise level, one positive number or (n,).
+        modulation: (m, 4, hidden): gain1, shift1, gain2, shift2 of the adaptive layer norms.
+        modulation_index: (n,) int64, the row of `modulation` for each particle; None when m is 1.
+        precision_matrix: (D, D) symmetric, the Gaussian part's P; None: no Gaussian part.
+        mean: (D,), the Gaussian part's mean; given exactly when `precision_matrix` is.
+        backend: "auto", "cpu" or "torch". Only the torch backend differentiates.
+        precision: "fp32", or "bf16": bfloat16 operands in the network's matrix products, float32 sums. The Gaussian
+        part
+            is always float32.
+
+    Returns:
+        The score, (n, D).
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape or dtype, or an explicit backend that cannot serve.
+
+    Example:
+        >>> import torch
+        >>> from fastimpute.ops import score_mlp
+        >>> x, w1, w2, w3 = torch.randn(5, 24), torch.randn(256, 24), torch.randn(256, 256), torch.randn(24, 256)
+        >>> b = torch.zeros(256)
+        >>> score_mlp(x, w1, b, w2, b, w3, torch.zeros(24), 0.1, torch.zeros(1, 4, 256)).shape
+        torch.Size([5, 24])
+    """
+    network = Network(w1, b1, w2, b2, w3, b3, modulation, modulation_index, precision_matrix, mean)
+    check_precision(OP, precision)
+    check_tensor(OP, "x", x, (None, None), None)
+    check_network(OP, network, "direct", x.shape[0])
+    check_tensor(OP, "x", x, (None, network.dim), network.w1.dtype)
+    if isinstance(sigma, Tensor):
+        check_tensor(OP, "sigma", sigma, (x.shape[0],), x.dtype)
+    else:
+        check_number(OP, "sigma", sigma, above=0)
+    if backends.choose(OP, backend, lambda: _refusal(x, sigma, network, precision)) == "torch":
+        return reference(x, *network[:6], sigma, *network[6:], precision=precision)
+    levels = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
+    run = _op if torch.compiler.is_compiling() else _impl
+    return cast(Tensor, run(x, levels, *network, precision))
+
+
+def _refusal(x: Tensor, sigma: float | Tensor, network: Network, precision: str) -> str | None:
+    levels = sigma if isinstance(sigma, Tensor) else None
+    if wants_grad(x, levels):
+        return "gradients are required, which the kernel does not compute"
+    return kernel_refusal({"x": x, "sigma": levels}) or network_refusal(network, precision, backends.isa())
+
+
+def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+    *parts, precision = rest
+    network = Network(*parts)
+    x = rows_contiguous(x)
+    sigma = sigma.contiguous()
+    modulation = network.modulation.contiguous()
+    index = None if network.modulation_index is None else network.modulation_index.contiguous()
+    rows, dim = x.shape
+    score = torch.empty(rows, dim, dtype=x.dtype)
+    _native.core().score_mlp(
+        mlp_pack(network, "direct", precision),
+        torch.get_num_threads(),
+        rows,
+        address(x),
+        row_stride(x),
+        address(sigma),
+        address(modulation),
+        modulation.shape[0],
+        address(index),
+        address(score),
+        dim,
+    )
+    return score
+
+
+def _fake(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+_op = register("score_mlp", f"(Tensor x, Tensor sigma, {NETWORK_SCHEMA}, str precision) -> Tensor", _impl, _fake)
+no_gradient("score_mlp", "the cpu backend computes no gradients; use backend='torch'")
