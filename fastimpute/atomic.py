@@ -22,12 +22,9 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> with written_aside("table.csv") as aside:  # doctest: +SKIP
         ...     frame.to_csv(aside)
     """
+    check_place(path)
     target = Path(path)
     folder = target.parent
-    if target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a folder")
-    if not folder.is_dir():
-        raise ValueError(f"cannot write {target}: there is no folder {folder}")
     try:
         # The suffix stays last: writers choose the format by it.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=folder)
@@ -45,6 +42,21 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ValueError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a place that cannot be written to, before the work whose result should go there.
+
+    Raises:
+        ValueError: the folder does not exist, is not writable, or `path` is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"cannot write {target}: it is a folder")
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {target}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"cannot write {target}: no permission in folder {target.parent}")
 
 
 def _set_usual_mode(aside: Path, target: Path) -> None:

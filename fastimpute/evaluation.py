@@ -70,7 +70,7 @@ class Report:
     def __str__(self) -> str:
         cells = self.rows * self.sensors
         head = (
-            f"{self.rows} rows x {self.sensors} sensors, {self.pattern} mask {self.rate:g}, seed {self.seed}: "
+            f"{self.rows} rows x {self.sensors} sensors, {self.pattern} mask {self.rate:.3g}, seed {self.seed}: "
             f"{self.missing_before / cells:.1%} missing before, {self.hidden / cells:.1%} hidden"
         )
         lines = [head, f"{'':10}{'MAE':>9}{'MSE':>9}{'MAE raw':>11}{'RMSE raw':>11}{'MRE':>8}{'seconds':>10}"]
@@ -145,6 +145,31 @@ def impute_and_score(imputer: BaseImputer[Any], layout: Layout, hidden: Mask) ->
     return result, filled
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A method and linear interpolation on the same hidden cells, with the tables (T, N) they filled."""
+
+    result: Result
+    linear: Result
+    filled: NDArray[np.float64]
+    linear_filled: NDArray[np.float64]
+
+
+def compare(imputer: BaseImputer[Any], layout: Layout, hidden: Mask) -> Comparison:
+    """`impute_and_score` of a method and of linear interpolation."""
+    result, filled = impute_and_score(imputer, layout, hidden)
+    linear, linear_filled = impute_and_score(LinearImputer(all_missing=imputer.all_missing), layout, hidden)
+    return Comparison(result, linear, filled, linear_filled)
+
+
+def report(layout: Layout, hidden: Mask, comparison: Comparison, pattern: str, rate: float, seed: int) -> Report:
+    """Put a comparison into the form that is printed."""
+    rows, sensors = layout.raw.shape
+    missing = int(np.isnan(layout.raw).sum())
+    outcome = comparison.result, comparison.linear
+    return Report(rows, sensors, pattern, rate, seed, missing, int(hidden.sum()), *outcome)
+
+
 def evaluate(imputer: BaseImputer[Any], X: Any, pattern: str = "point", rate: float = 0.3, seed: int = 0) -> Report:
     """Hide observed cells of X, impute them, score them, with linear interpolation on the same cells beside it.
 
@@ -169,16 +194,4 @@ def evaluate(imputer: BaseImputer[Any], X: Any, pattern: str = "point", rate: fl
     """
     layout = read_layout(X)
     hidden = hide(layout, pattern, rate, seed)
-    result, _ = impute_and_score(imputer, layout, hidden)
-    linear, _ = impute_and_score(LinearImputer(all_missing=imputer.all_missing), layout, hidden)
-    return Report(
-        rows=layout.raw.shape[0],
-        sensors=layout.raw.shape[1],
-        pattern=pattern,
-        rate=rate,
-        seed=seed,
-        missing_before=int(np.isnan(layout.raw).sum()),
-        hidden=int(hidden.sum()),
-        result=result,
-        linear=linear,
-    )
+    return report(layout, hidden, compare(imputer, layout, hidden), pattern, rate, seed)

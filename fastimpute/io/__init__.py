@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 from typing import cast
 
-from fastimpute.atomic import written_aside
+from fastimpute.atomic import check_place, written_aside
 from fastimpute.io import csv, h5, npy, npz, parquet
 from fastimpute.io.table import Choice, Format, Table
-from fastimpute.io.zeros import describe_zeros, zeros_to_missing
+from fastimpute.io.zeros import describe_zeros, zero_share, zeros_to_missing
 
-__all__ = ["Table", "check_target", "describe_zeros", "read", "write", "zeros_to_missing"]
+__all__ = ["Table", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
 
 FORMATS: dict[str, Format] = {
     ".csv": cast(Format, csv),
@@ -73,14 +73,8 @@ def check_target(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: unknown ending, or a place that is not writable.
     """
-    target = Path(path)
-    _format_of(target)
-    if target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a folder")
-    if not target.parent.is_dir():
-        raise ValueError(f"cannot write {target}: there is no folder {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise ValueError(f"cannot write {target}: no permission in folder {target.parent}")
+    _format_of(Path(path))
+    check_place(path)
 
 
 def _format_of(path: Path) -> Format:

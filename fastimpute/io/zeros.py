@@ -21,6 +21,11 @@ def zeros_to_missing(data: Data) -> Data:
     return np.where(floating == 0, np.asarray(np.nan, dtype=floating.dtype), floating)
 
 
+def zero_share(data: Data) -> float:
+    """Share of the cells that are exactly zero."""
+    return float(_zeros(data).mean())
+
+
 def describe_zeros(data: Data) -> str | None:
     """One line on the zeros of a table, None where there are none.
 

@@ -1,0 +1,288 @@
+"""The command line: a thin shell over the package.
+
+Exit status: 0 done, 2 bad usage or bad input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+import fastimpute
+
+if TYPE_CHECKING:
+    from fastimpute.imputer import BaseImputer
+    from fastimpute.io import Table
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+METHODS = {"spirit": "SPIRITImputer", "linear": "LinearImputer"}
+ZEROS_WORTH_A_WORD = 0.01
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Run the command line of the process and leave it with its exit status."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    warnings.showwarning = _show_warning
+    try:
+        commands.main(prog_name="fastimpute", standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (ValueError, TypeError) as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        print("fastimpute: interrupted, nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"fastimpute: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _on_terminate(number: int, frame: object) -> NoReturn:
+    sys.exit(TERMINATED)  # unwinds, so that half-written files are removed
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"fastimpute: warning: {message}", file=sys.stderr)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True}, no_args_is_help=False)
+@click.version_option(fastimpute.__version__)
+def commands() -> None:
+    """Fill the gaps in large traffic data sets."""
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+READING = _options(
+    click.option("--zeros-as-missing", is_flag=True, help="Zeros mean missing, as in speed files."),
+    click.option("--key", help="Array or frame of an archive to read; by default the customary or only one."),
+    click.option("--channel", default=0, help="Channel of a PEMS array (T, N, C)."),
+)
+METHOD = _options(
+    click.option("--method", type=click.Choice(list(METHODS)), default="spirit"),
+    click.option("--seed", default=0, help="Same seed, same result."),
+    click.option(
+        "--all-missing",
+        type=click.Choice(["raise", "mean_of_neighbors", "keep"]),
+        default="raise",
+        help="What to do with a sensor without any observation.",
+    ),
+    click.option("--quiet", is_flag=True, help="No progress, no summary."),
+)
+
+
+@commands.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Use a fitted model instead of fitting one to IN.")
+@METHOD
+@READING
+def impute(source: Path, target: Path, model: Path | None, quiet: bool, **choices: Any) -> None:
+    """Fill the gaps of IN and write the result to OUT (.csv .parquet .npz .npy .h5)."""
+    from fastimpute import io
+
+    io.check_target(target)
+    imputer = _imputer(quiet=quiet, **choices) if model is None else fastimpute.load(model)
+    table = _read(source, quiet=quiet, **choices)
+    begin = time.perf_counter()
+    filled = imputer.fit_transform(table.data) if model is None else imputer.transform(table.data)
+    seconds = time.perf_counter() - begin
+    io.write(target, table.holding(filled))
+    if not quiet:
+        _summarise(table, seconds, target)
+
+
+@commands.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="MODEL", type=click.Path(path_type=Path))
+@METHOD
+@READING
+def fit(source: Path, target: Path, quiet: bool, **choices: Any) -> None:
+    """Fit a method to IN and save it to MODEL (safetensors), for `impute --model`."""
+    from fastimpute.atomic import check_place
+
+    check_place(target)
+    imputer = _imputer(quiet=quiet, **choices).fit(_read(source, quiet=quiet, **choices).data)
+    imputer.save(target)
+    if not quiet:
+        click.echo(f"fitted {imputer!r} on {imputer.n_features_in_} sensors -> {target}")
+
+
+@commands.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.option("--pattern", type=click.Choice(["point", "block"]), default="point")
+@click.option("--rate", default=0.3, help="Share of the cells to hide.")
+@click.option("--json", "json_target", type=click.Path(path_type=Path), help="Write the scores here.")
+@click.option("--plot", "plot_target", type=click.Path(path_type=Path), help="Draw the longest gaps (.png .svg .pdf).")
+@METHOD
+@READING
+def evaluate(
+    source: Path,
+    pattern: str,
+    rate: float,
+    json_target: Path | None,
+    plot_target: Path | None,
+    seed: int,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Hide observed cells of IN, impute them, and score; linear interpolation beside it."""
+    from fastimpute import evaluation
+    from fastimpute.atomic import check_place
+    from fastimpute.layouts import read_layout
+    from fastimpute.report.figure import check_figure_target, draw_gaps
+
+    for place in (json_target, plot_target):
+        if place is not None:
+            check_place(place)
+    if plot_target is not None:
+        check_figure_target(plot_target)
+    imputer = _imputer(seed=seed, quiet=quiet, **choices)
+    layout = read_layout(_read(source, quiet=quiet, **choices).data)
+    hidden = evaluation.hide(layout, pattern, rate, seed)
+    comparison = evaluation.compare(imputer, layout, hidden)
+    report = evaluation.report(layout, hidden, comparison, pattern, rate, seed)
+    click.echo(str(report))
+    if json_target is not None:
+        _write_json(json_target, report.as_dict())
+    if plot_target is not None:
+        draw_gaps(plot_target, layout, hidden, comparison, f"{source.name}: {pattern} mask, {rate:.0%} hidden")
+
+
+@commands.command()
+@click.option(
+    "--out", "folder", type=click.Path(path_type=Path), default=Path("demo_output"), help="Folder to write to."
+)
+@click.option("--days", default=7, help="Length of the simulated traffic.")
+@click.option("--sensors", default=48, help="Number of simulated sensors.")
+@METHOD
+def demo(folder: Path, days: int, sensors: int, seed: int, quiet: bool, **choices: Any) -> None:
+    """Simulate traffic with sensor faults, fill it, and score it against the known truth; with a picture."""
+    from fastimpute import evaluation, io, simulate
+    from fastimpute.layouts import read_layout
+    from fastimpute.report.figure import draw_gaps
+
+    imputer = _imputer(seed=seed, quiet=quiet, **choices)
+    traffic = simulate.traffic(days=days, sensors=sensors, seed=seed)
+    layout = read_layout(traffic.truth)
+    hidden = traffic.observed.isna().to_numpy()
+    comparison = evaluation.compare(imputer, layout, hidden)
+    report = evaluation.report(layout, hidden, comparison, "sensor fault", float(hidden.mean()), seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
+    filled = traffic.observed.where(~hidden, comparison.filled)
+    for name, frame in (("truth", traffic.truth), ("observed", traffic.observed), ("filled", filled)):
+        io.write(folder / f"{name}.csv", io.Table(frame, ".csv"))
+    _write_json(folder / "scores.json", report.as_dict())
+    draw_gaps(folder / "picture.png", layout, hidden, comparison, f"{days} days of simulated traffic, speeds in mph")
+    click.echo(f"{report}\nmph; truth, observed and filled tables, scores and picture.png are in {folder}/")
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(as_json: bool) -> None:
+    """Version, CPU features, and which kernels can run here or why not."""
+    facts = _facts()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name in ("fastimpute", "python", "torch", "instruction_sets"):
+        click.echo(f"{name.replace('_', ' '):18}{facts[name]}")
+    features = [name for name, has in facts["cpu_features"].items() if has is True]
+    click.echo(f"{'cpu features':18}{' '.join(features)}")
+    for op, backends in facts["backends"].items():
+        for backend, state in backends.items():
+            click.echo(f"{op:20}{backend:8}{'yes' if state['available'] else 'no':5}{state['reason']}")
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Kernels against their baselines: a table, and JSON on request."""
+    from fastimpute import benchmark
+
+    benchmark.main(list(arguments))
+
+
+def _facts() -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from fastimpute import _native
+
+    reason = _native.why_missing()
+    table = {
+        op: {backend: {"available": state.available, "reason": state.reason} for backend, state in row.items()}
+        for op, row in fastimpute.backends().items()
+    }
+    return {
+        "fastimpute": fastimpute.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_features": {} if reason else dict(_native.core().cpu_features()),
+        "instruction_sets": reason or " ".join(_native.core().isas()),
+        "backends": table,
+    }
+
+
+def _imputer(method: str, seed: int, all_missing: str, quiet: bool, **_: Any) -> BaseImputer[Any]:
+    kind = getattr(fastimpute, METHODS[method])
+    settings = {"random_state": seed, "all_missing": all_missing, "verbose": not quiet}
+    known = kind().get_params()
+    imputer: BaseImputer[Any] = kind(**{name: value for name, value in settings.items() if name in known})
+    return imputer
+
+
+def _read(source: Path, zeros_as_missing: bool, key: str | None, channel: int, quiet: bool, **_: Any) -> Table:
+    from fastimpute import io
+
+    table = io.read(source, key=key, channel=channel)
+    zeros = io.describe_zeros(table.data)
+    if zeros is not None and not quiet and (zeros_as_missing or io.zero_share(table.data) >= ZEROS_WORTH_A_WORD):
+        treated = "treated as missing" if zeros_as_missing else "kept; --zeros-as-missing fills them"
+        click.echo(f"{source.name}: {zeros}: {treated}", err=True)
+    return table.holding(io.zeros_to_missing(table.data)) if zeros_as_missing else table
+
+
+def _summarise(table: Table, seconds: float, target: Path) -> None:
+    import numpy as np
+
+    from fastimpute.layouts import read_layout
+    from fastimpute.progress import cells_per_second
+
+    raw = read_layout(table.data).raw
+    gaps = int(np.isnan(raw).sum())
+    rate = cells_per_second(raw.size, seconds)
+    click.echo(f"filled {gaps:,} of {raw.size:,} cells ({gaps / raw.size:.1%}) in {seconds:.1f} s, {rate} -> {target}")
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    from fastimpute.atomic import written_aside
+
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
