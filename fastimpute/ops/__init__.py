@@ -1,6 +1,6 @@
 """The ops: fused kernels behind plain functions, each with a reference in PyTorch (`fastimpute.ops.<op>.reference`)."""
 
-from fastimpute.ops.backends import Availability, backends, isa, use_isa
+from fastimpute.ops.backends import Availability, isa, use_isa
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
@@ -12,7 +12,6 @@ __all__ = [
     "AdamState",
     "Availability",
     "Noise",
-    "backends",
     "energy_mlp",
     "energy_mlp_reference",
     "isa",

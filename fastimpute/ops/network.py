@@ -51,6 +51,10 @@ class Network(NamedTuple):
     def dim(self) -> int:
         return self.w1.shape[1]
 
+    def dense_weights(self) -> list[Tensor | None]:
+        """w1 ... b3, precision_matrix, mean, each contiguous: what the kernels read and packs copy."""
+        return [None if weight is None else weight.contiguous() for weight in (*self[:6], *self[8:])]
+
     def floating(self) -> dict[str, Tensor | None]:
         """The floating tensors by name."""
         return {name: value for name, value in self._asdict().items() if name != "modulation_index"}

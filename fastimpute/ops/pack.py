@@ -50,7 +50,5 @@ def mlp_pack(network: Network, head: str, precision: str) -> Any:
 
 
 def _pack(network: Network, head: str, precision: str, isa: str) -> Any:
-    weights = [None if weight is None else weight.contiguous() for weight in (*network[:6], *network[8:])]
-    return _native.core().MlpPack(
-        isa, precision, head, network.hidden, network.dim, *(address(weight) for weight in weights)
-    )
+    weights = network.dense_weights()
+    return _native.core().MlpPack(isa, precision, head, network.hidden, network.dim, *map(address, weights))

@@ -183,6 +183,9 @@ def _rows_adjacent(tensor: Tensor) -> bool:
     return tensor.shape[1] <= 1 or tensor.stride(1) == 1
 
 
+# The registered op takes float32, and float64 through the scalar oracle.
+
+
 def _impl(x: Tensor, direction: Tensor, mass: Tensor, missing: Tensor, eta: float, drift: float, *rest: Any) -> Tensor:
     return _run(x, direction, mass, missing, eta, drift, rest, (0, 0, 0, 0, 0.0, 0.0, 0.0, 1.0, 1.0))
 
@@ -222,9 +225,7 @@ def _run(
     keys = None if keys is None else keys.contiguous()
     rows, dim = x.shape
     x_new = torch.empty(rows, dim, dtype=x.dtype)
-    _native.core().particle_step(
-        backends.isa(),
-        torch.get_num_threads(),
+    arguments = (
         rows,
         dim,
         address(x),
@@ -239,15 +240,13 @@ def _run(
         eta,
         drift,
         moments,
-        (
-            seed,
-            address(keys),
-            1 if keys is None else keys.shape[1],
-            1 if keys is None else keys.shape[1] - 1,
-            sample,
-            step,
-        ),
+        (seed, address(keys), *((1, 1) if keys is None else (keys.shape[1], keys.shape[1] - 1)), sample, step),
     )
+    core = _native.core()
+    if x.dtype == torch.float64:
+        core.particle_step_ref_f64(*arguments)
+    else:
+        core.particle_step(backends.isa(), torch.get_num_threads(), *arguments)
     return x_new
 
 

@@ -133,6 +133,9 @@ def _refusal(x: Tensor, sigma: float | Tensor, network: Network, precision: str)
     return kernel_refusal({"x": x, "sigma": levels}) or network_refusal(network, precision, backends.isa())
 
 
+# The registered op takes float32, and float64 through the scalar oracle.
+
+
 def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     *parts, precision = rest
     network = Network(*parts)
@@ -142,9 +145,7 @@ def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     rows, dim = x.shape
     score = torch.empty(rows, dim, dtype=x.dtype)
-    _native.core().score_mlp(
-        mlp_pack(network, "direct", precision),
-        torch.get_num_threads(),
+    arguments = (
         rows,
         address(x),
         row_stride(x),
@@ -155,6 +156,12 @@ def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
         address(score),
         dim,
     )
+    core = _native.core()
+    if x.dtype == torch.float64:
+        weights = network.dense_weights()
+        core.score_mlp_ref_f64((network.hidden, dim, *map(address, weights)), *arguments)
+    else:
+        core.score_mlp(mlp_pack(network, "direct", precision), torch.get_num_threads(), *arguments)
     return score
 
 

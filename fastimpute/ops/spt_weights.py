@@ -179,6 +179,9 @@ def _refusal(log_w: Tensor, log_p: Tensor, score_sq: Tensor, log_ref: Tensor | N
     return kernel_refusal({"log_w": log_w, "log_p": log_p, "score_sq": score_sq, "log_ref": log_ref})
 
 
+# The registered op takes float32, and float64 through the scalar oracle.
+
+
 def _impl(
     log_w: Tensor,
     log_p: Tensor,
@@ -195,9 +198,7 @@ def _impl(
     log_ref = None if log_ref is None else log_ref.contiguous()
     log_w_new = torch.empty(log_w.shape, dtype=log_w.dtype)
     mass = torch.empty(log_w.shape, dtype=log_w.dtype)
-    _native.core().spt_weights(
-        backends.isa(),
-        torch.get_num_threads(),
+    arguments = (
         log_w.shape[0],
         group,
         address(log_w),
@@ -212,6 +213,11 @@ def _impl(
         bound,
         robust,
     )
+    core = _native.core()
+    if log_w.dtype == torch.float64:
+        core.spt_weights_ref_f64(*arguments)
+    else:
+        core.spt_weights(backends.isa(), torch.get_num_threads(), *arguments)
     return log_w_new, mass
 
 
