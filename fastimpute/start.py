@@ -1,0 +1,228 @@
+"""The filling that an imputer begins from: candidates fitted without some held-out cells, judged and blended on these.
+
+Candidates: straight lines, a day and week profile, and stationary Gaussian models of the whole series (fastimpute.spectral)
+in the series' own units, scaled by the spread of each phase of the day, and on normal scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from fastimpute.blend import Blend, scores
+from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
+from fastimpute.normal_scores import NormalScores
+from fastimpute.profile import Period, calendar_mean, calendar_scale, detect_period, profile
+from fastimpute.spectral import SpectralModel, Spectra
+
+__all__ = ["Blend", "Period", "Start", "choose_start", "detect_period", "gap_distance", "hold_out", "linear", "profile"]
+
+MOST_STEPS = 7  # EM steps of a spectral candidate
+LEAST_ROWS = 24  # shorter series get lines and profiles only
+MOST_CELLS = 6_000_000  # larger ones too
+MOST_SENSORS = 512
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class SpectralCandidate:
+    """One spectral model of a transformed series: values -> normal scores (if asked) -> minus mean, over scale."""
+
+    def __init__(self, values: Floats, hidden: Mask, period: Period, *, scaled: bool, normal: bool, seed: int) -> None:
+        self.map = NormalScores(values, hidden) if normal else None
+        self.hidden = hidden
+        table = self._forward(values)
+        self.mean = calendar_mean(table, hidden, period)
+        residual = np.where(hidden, 0, table - self.mean).astype(np.float32)
+        self.scale = calendar_scale(residual, hidden, period) if scaled else np.ones((1, 1), np.float32)
+        first = linear(residual / self.scale, hidden)
+        if period.day is not None:
+            damping = np.exp(-(gap_distance(hidden) - 1) / 6.0).astype(np.float32)
+            first = np.where(hidden, first * damping, first)
+        self.model = SpectralModel(*values.shape, seed=seed)
+        self.model.begin(first, hidden)
+        self.best = np.inf
+        self.trials: dict[str, Floats] = {}
+        self.kept: tuple[Spectra, torch.Tensor] | None = None
+
+    def advance(self, values: Floats, holdout: Mask, reference: tuple[float, float], most: int = MOST_STEPS) -> None:
+        """EM steps while the held-out error (MAE and MSE over the reference's) falls; the best step is kept."""
+        for _ in range(most):
+            if self.kept is not None:
+                self.model.maximise()
+            spectra = self.model.spectra
+            filled = self._outputs(self.model.expect(), self.hidden)
+            loss = min(judge(scores(one, values, holdout), reference) for one in filled.values())
+            better = loss < 0.998 * self.best
+            if loss < self.best or self.kept is None:
+                self.best, self.trials, self.kept = loss, filled, (spectra, self.model.state.clone())
+            if not better:
+                break
+
+    def refit(self, values: Floats, missing: Mask) -> dict[str, Floats]:
+        """Fillings with the held-out cells restored, under the spectra kept."""
+        assert self.kept is not None
+        self.model.spectra, self.model.state = self.kept[0], self.kept[1].clone()
+        self.model.restore(((self._forward(values) - self.mean) / self.scale).astype(np.float32), missing)
+        return self._outputs(self.model.fill(), missing)
+
+    def _forward(self, values: Floats) -> Floats:
+        return values if self.map is None else self.map.forward(values)
+
+    def _outputs(self, filled: Floats, missing: Mask) -> dict[str, Floats]:
+        table = filled * self.scale + self.mean
+        if self.map is None:
+            return {"": table}
+        spread = _class_spread(self.model.spread(), missing) * self.scale
+        return {"": self.map.backward(table), "-mean": self.map.backward_mean(table, spread)}
+
+
+def _class_spread(deviation: Floats, missing: Mask) -> Floats:
+    """Standard deviation of a draw by distance to the nearest observation, (T, N)."""
+    rank = np.minimum(np.log2(np.maximum(gap_distance(missing), 1)).astype(np.int64), 8)
+    square = np.bincount(rank[missing], np.square(deviation[missing]), 9)
+    count = np.maximum(np.bincount(rank[missing], minlength=9), 1)
+    return np.where(missing, np.sqrt(square / count)[rank], 0).astype(np.float32)
+
+
+def judge(score: tuple[float, float], reference: tuple[float, float]) -> float:
+    """MAE and MSE relative to a reference's, averaged."""
+    return 0.5 * (score[0] / max(reference[0], 1e-9) + score[1] / max(reference[1], 1e-12))
+
+
+@dataclass
+class Start:
+    """A start and all that led to it; every table is (T, N) float32, observed cells as given.
+
+    Attributes:
+        filled: the blend, fitted on all observed cells.
+        trial: the same blend fitted without the held-out cells.
+        holdout: the cells held out, observed ones.
+        candidates: name -> filling made without the held-out cells.
+        finals: name -> filling made with all observed cells.
+        scores: name -> (MAE, MSE) on the held-out cells, "blend" among them.
+        name: the best single candidate.
+        period: the cycles found or given.
+        blend: the weights.
+    """
+
+    filled: Floats
+    trial: Floats
+    holdout: Mask
+    candidates: dict[str, Floats]
+    finals: dict[str, Floats]
+    scores: dict[str, tuple[float, float]]
+    name: str
+    period: Period
+    blend: Blend
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def choose_start(
+    values: Floats, missing: Mask, period: int | None = None, week: int | None = None, seed: int = 0
+) -> Start:
+    """Fit the candidates without some observed cells, blend them on these, fit again with all.
+
+    Args:
+        values: (T, N) standardised; numbers at missing cells are ignored.
+        missing: (T, N), True where missing.
+        period: steps per day, None to look for it.
+        week: steps per week, used with `period`.
+        seed: of the cells held out and of the draws in EM.
+
+    Returns:
+        Start; results do not depend on the number of threads.
+
+    Example:
+        >>> t = np.arange(300)[:, None]
+        >>> series = np.sin(2 * np.pi * (t + np.arange(3)) / 24).astype(np.float32)
+        >>> missing = np.random.default_rng(0).random(series.shape) < 0.2
+        >>> start = choose_start(series, missing)
+        >>> start.period.day, bool(np.abs(start.filled - series).max() < 0.5)
+        (24, True)
+    """
+    values = np.where(missing, 0, values).astype(np.float32)
+    cycles = Period(period, week) if period is not None else detect_period(values, missing)
+    holdout = hold_out(missing, seed=seed)
+    hidden = missing | holdout
+    candidates = {"linear": linear(values, hidden)}
+    reference = scores(candidates["linear"], values, holdout)
+    if cycles.day is not None:
+        candidates["profile"] = profile(values, hidden, cycles)
+    with _one_thread_each() as run:
+        models = _spectral_candidates(values, hidden, holdout, cycles, seed, reference, run)
+        for name, model in models.items():
+            candidates |= {name + suffix: filled for suffix, filled in model.trials.items()}
+        blend = Blend.fit(candidates, values, holdout, hidden)
+        used = blend.used()
+        finals = {"linear": linear(values, missing)}
+        if "profile" in candidates:
+            finals["profile"] = profile(values, missing, cycles)
+        for name, refitted in zip(models, run(lambda model: model.refit(values, missing), models.values()), strict=True):
+            finals |= {name + suffix: filled for suffix, filled in refitted.items()}
+    trial = blend.apply(candidates, hidden, values)
+    judged = {name: scores(filled, values, holdout) for name, filled in candidates.items()}
+    best = min(judged, key=lambda name: judge(judged[name], reference))
+    judged["blend"] = scores(trial, values, holdout)
+    filled = blend.apply(finals, missing, values)
+    return Start(filled, trial, holdout, candidates, finals, judged, best, cycles, blend)
+
+
+def _spectral_candidates(
+    values: Floats,
+    hidden: Mask,
+    holdout: Mask,
+    period: Period,
+    seed: int,
+    reference: tuple[float, float],
+    run: Callable[..., list[Any]],
+) -> dict[str, SpectralCandidate]:
+    steps, sensors = values.shape
+    if steps < LEAST_ROWS or sensors > MOST_SENSORS or values.size > MOST_CELLS or not holdout.any():
+        return {}
+    means = [Period()] if period.day is None else [Period(), period]
+
+    def begin(cycle: Period) -> SpectralCandidate:
+        model = SpectralCandidate(values, hidden, cycle, scaled=False, normal=False, seed=seed)
+        model.advance(values, holdout, reference, most=2)
+        return model
+
+    plain = run(begin, means)
+    chosen = min(range(len(means)), key=lambda index: plain[index].best)
+    cycle = means[chosen]
+
+    def finish(kind: str) -> SpectralCandidate:
+        if kind == "spectral":
+            model = plain[chosen]
+        else:
+            normal = kind == "spectral-scores"
+            model = SpectralCandidate(values, hidden, cycle, scaled=not normal, normal=normal, seed=seed)
+        model.advance(values, holdout, reference)
+        return model
+
+    kinds = ["spectral", "spectral-scores"] + (["spectral-scaled"] if cycle.day is not None else [])
+    return dict(zip(kinds, run(finish, kinds), strict=True))
+
+
+class _one_thread_each:
+    """Run candidates side by side, each on one thread, so that results do not depend on the number of threads."""
+
+    def __enter__(self) -> Callable[..., list[Any]]:
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+
+        def run(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+            return list(self.pool.map(task, items))
+
+        return run
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self.threads)
