@@ -14,24 +14,22 @@ namespace fastimpute {
 template <class S, bool exact>
 [[gnu::always_inline]] inline typename S::Vec sigmoid(typename S::Vec u) {
     using Vec = typename S::Vec;
-    constexpr float kLog2e = 1.44269504f;
-    const Vec bounded = S::clamp(-87.0f, 87.0f, u);
-    const Vec minus_log2e = S::set1(-kLog2e);
-    const Vec whole = S::round(bounded * minus_log2e);
-    const Vec part = S::fms(bounded, minus_log2e, whole);
-    Vec power;  // 2^part on [-1/2, 1/2], minimax in relative error
+    const Vec minus_log2e = S::set1(-1.44269504f);
+    Vec denominator;
     if constexpr (exact) {
-        power = S::fma(S::set1(0x1.5c08e6p-10f), part, S::set1(0x1.3d0c52p-7f));
+        const Vec bounded = S::bound_exponent(u);
+        const Vec whole = S::round(bounded * minus_log2e);
+        const Vec part = S::fms(bounded, minus_log2e, whole);
+        // 2^part on [-1/2, 1/2], minimax in relative error.
+        Vec power = S::fma(S::set1(0x1.5c08e6p-10f), part, S::set1(0x1.3d0c52p-7f));
         power = S::fma(power, part, S::set1(0x1.c6b6e4p-5f));
         power = S::fma(power, part, S::set1(0x1.ebf918p-3f));
         power = S::fma(power, part, S::set1(0x1.62e428p-1f));
         power = S::fma(power, part, S::set1(0x1.000002p+0f));
+        denominator = S::scale(power, whole) + S::set1(1.0f);
     } else {
-        power = S::fma(S::set1(0x1.c3f760p-5f), part, S::set1(0x1.f0de1ap-3f));
-        power = S::fma(power, part, S::set1(0x1.62f31ap-1f));
-        power = S::fma(power, part, S::set1(0x1.fff692p-1f));
+        denominator = S::coarse_exp2(u * minus_log2e) + S::set1(1.0f);
     }
-    const Vec denominator = S::scale(power, whole) + S::set1(1.0f);
     const Vec estimate = S::reciprocal_estimate(denominator);
     if constexpr (!exact) return estimate;
     return estimate * S::fnma(denominator, estimate, S::set1(2.0f));
@@ -60,8 +58,8 @@ template <class S>
 
 // 1 / sqrt(mean(a^2) + eps): LayerNorm's, as the centred weights make mean(a) zero.
 template <class S>
-[[gnu::always_inline]] inline float row_rstd(const float* a, std::int64_t width) {
-    const float variance = dot_row<S>(a, a, width) / static_cast<float>(width);
+[[gnu::always_inline]] inline float row_rstd(const float* a, std::int64_t width, float inverse_width) {
+    const float variance = dot_row<S>(a, a, width) * inverse_width;
     return 1.0f / __builtin_sqrtf(variance + static_cast<float>(kLayerNormEps));
 }
 

@@ -30,9 +30,9 @@ struct Simd {
     [[gnu::always_inline]] static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
     [[gnu::always_inline]] static Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
     [[gnu::always_inline]] static Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
-    // A NaN in `v` survives.
-    [[gnu::always_inline]] static Vec clamp(float low, float high, Vec v) {
-        return _mm256_min_ps(set1(high), _mm256_max_ps(set1(low), v));
+    // u such that exp(-u) is a normal number. A NaN survives.
+    [[gnu::always_inline]] static Vec bound_exponent(Vec u) {
+        return _mm256_min_ps(set1(87.0f), _mm256_max_ps(set1(-87.0f), u));
     }
     [[gnu::always_inline]] static Vec round(Vec v) {
         return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

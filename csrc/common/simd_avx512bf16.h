@@ -7,7 +7,17 @@
 namespace fastimpute::avx512bf16 {
 
 // A type of its own, so that templates over it are instances of their own.
-struct Simd : avx512::Simd {};
+struct Simd : avx512::Simd {
+    // Relative error 7.5e-5; saturates to 0 and infinity. 2^fraction on [0, 1) by a polynomial, minimax in relative
+    // error; scalef takes the floor itself.
+    [[gnu::always_inline]] static Vec coarse_exp2(Vec v) {
+        const Vec fraction = _mm512_reduce_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+        Vec power = fma(set1(0x1.3f96a4p-4f), fraction, set1(0x1.cefc4cp-3f));
+        power = fma(power, fraction, set1(0x1.64444cp-1f));
+        power = fma(power, fraction, set1(0x1.fff632p-1f));
+        return _mm512_scalef_ps(power, v);
+    }
+};
 
 // Bfloat16 operands, float32 accumulators: every multiply-add takes a pair of inputs.
 struct Bf16Operand {

@@ -14,7 +14,7 @@ class EnergyBlock {
     using Operand = typename Op::Type;
 
     [[gnu::always_inline]] EnergyBlock(const PackedMlp& mlp, std::int64_t rows, bool want_hvp, float* scratch)
-        : mlp_(mlp), rows_(rows), width_(mlp.hidden), dim_(mlp.dim), stride_(buffer_stride(mlp.hidden)),
+        : mlp_(mlp), rows_(rows), width_(mlp.hidden), dim_(mlp.dim), inverse_width_(1.0f / static_cast<float>(mlp.hidden)), stride_(buffer_stride(mlp.hidden)),
           dim_stride_(buffer_stride(mlp.dim)), x_stride_(operand_stride<Op>(mlp.dim)),
           h_stride_(operand_stride<Op>(mlp.hidden)) {
         Carver carver{scratch};
@@ -25,7 +25,7 @@ class EnergyBlock {
         slope1_ = carver.template take<float>(padded * stride_);
         normed2_ = carver.template take<float>(padded * stride_);
         score_ = carver.template take<float>(padded * dim_stride_);
-        grad_ = carver.template take<float>(stride_);
+        grad_ = carver.template take<float>(S::kTileRows * stride_);
         scalars_ = carver.template take<RowScalars>(padded);
         if (mlp.pull.data) centred_ = carver.template take<float>(padded * dim_stride_);
         work_ = normed2_;
@@ -60,9 +60,9 @@ class EnergyBlock {
     struct RowScalars {
         float rstd1, rstd2;    // r
         float along1, along2;  // mean(g n)
-        float slant1;          // mean(n ta)
+        float slant1, slant2;  // mean(n ta)
+        float t_along;         // the part of mean(g n)'s tangent that needs a sum over the row
         float log_p;
-        float unused[2];
     };
     static constexpr auto kNothing = [](std::int64_t, std::int64_t) {};
 
@@ -77,38 +77,60 @@ class EnergyBlock {
         if (centred_) zero_rows(centred_, dim_stride_, rows_, padded);
     }
 
-    // `body(row)` for the rows of a tile that exist.
+    // Passes over a tile run one after another, not row by row: the sums of its rows (a chain each) overlap.
     template <class Body>
-    [[gnu::always_inline]] auto each_row(const Body& body) const {
-        return [&body](std::int64_t first, std::int64_t end) {
-            for (std::int64_t row = first; row < end; ++row) body(row);
-        };
+    [[gnu::always_inline]] static void each_row(std::int64_t first, std::int64_t end, const Body& body) {
+        for (std::int64_t row = first; row < end; ++row) body(row);
     }
 
     template <bool want_hvp, class ModulationOf>
     [[gnu::always_inline]] void value_and_score(const ModulationOf& modulation, float* log_p, float* score,
                                                 std::int64_t score_stride) {
-        const auto first = [&](std::int64_t row) { forward_first<want_hvp>(row, modulation(row)); };
-        gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, normed1_, stride_, mlp_.b1, each_row(first));
-        const auto second = [&](std::int64_t row) { turn_second<want_hvp>(row, modulation(row) + 2 * width_); };
-        gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, normed2_, stride_, mlp_.b2, each_row(second));
-        const auto back = [&](std::int64_t row) { backward_first<want_hvp>(row); };
-        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, each_row(back));
-        const auto store = [&](std::int64_t row) {
-            store_row<S>(score_ + row * dim_stride_, dim_, score + row * score_stride);
-            log_p[row] = scalars_[row].log_p;
+        const auto first = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { scalars_[row].rstd1 = row_rstd<S>(row_of(normed1_, row), width_, inverse_width_); });
+            each_row(begin, end, [&](std::int64_t row) { forward_first<want_hvp>(row, modulation(row)); });
+        };
+        gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, normed1_, stride_, mlp_.b1, first);
+        const auto second = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { scalars_[row].rstd2 = row_rstd<S>(row_of(normed2_, row), width_, inverse_width_); });
+            each_row(begin, end, [&](std::int64_t row) {
+                turn_second<want_hvp>(row, modulation(row) + 2 * width_, row_of(grad_, row - begin));
+            });
+            each_row(begin, end, [&](std::int64_t row) {
+                norm_backward<want_hvp>(row, row_of(grad_, row - begin), row_of(normed2_, row), scalars_[row].rstd2,
+                                        scalars_[row].along2, da2_);
+            });
+        };
+        gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, normed2_, stride_, mlp_.b2, second);
+        const auto back = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { backward_first<want_hvp>(row); });
+            each_row(begin, end, [&](std::int64_t row) {
+                norm_backward<want_hvp>(row, row_of(work_, row), row_of(normed1_, row), scalars_[row].rstd1,
+                                        scalars_[row].along1, da1_);
+            });
+        };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, back);
+        const auto store = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) {
+                store_row<S>(score_ + row * dim_stride_, dim_, score + row * score_stride);
+                log_p[row] = scalars_[row].log_p;
+            });
         };
         if (mlp_.pull.data) {
-            const auto square = [&](std::int64_t row) {
-                scalars_[row].log_p += 0.5f * dot_row<S>(centred_ + row * dim_stride_, score_ + row * dim_stride_,
-                                                         round_up(dim_, S::kLanes));
+            const auto square = [&](std::int64_t begin, std::int64_t end) {
+                each_row(begin, end, [&](std::int64_t row) {
+                    scalars_[row].log_p += 0.5f * dot_row<S>(centred_ + row * dim_stride_, score_ + row * dim_stride_,
+                                                             round_up(dim_, S::kLanes));
+                });
             };
-            pull(centred_, score_, each_row(square));
-            finish<Start::kAccumulate>(score_, each_row(store));
+            pull(centred_, score_, square);
+            finish<Start::kAccumulate>(score_, store);
         } else {
-            finish<Start::kZero>(score_, each_row(store));
+            finish<Start::kZero>(score_, store);
         }
     }
+
+    [[gnu::always_inline]] float* row_of(float* buffer, std::int64_t row) const { return buffer + row * stride_; }
 
     // out = -precision in, always in float32.
     template <class After>
@@ -124,14 +146,14 @@ class EnergyBlock {
 
     template <bool want_hvp>
     [[gnu::always_inline]] void forward_first(std::int64_t row, const float* modulation) {
+        const std::int64_t width = width_;
         float* normed = normed1_ + row * stride_;
         float* slope = slope1_ + row * stride_;
         float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
         Operand* h = h_ + row * h_stride_;
-        const float rstd = row_rstd<S>(normed, width_);
-        scalars_[row].rstd1 = rstd;
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
-            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width_ + j);
+        const float rstd = scalars_[row].rstd1;
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
+            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width + j);
             S::store(normed + j, point.normed);
             S::store(slope + j, point.slope());
             Op::store(h + j, point.value);
@@ -139,36 +161,37 @@ class EnergyBlock {
         }
     }
 
-    // Forward through the second layer and the head, and back to da2, which replaces h1 as the operand.
+    // Forward through the second layer and the head, and back to g2; da2 then replaces h1 as the operand.
     template <bool want_hvp>
-    [[gnu::always_inline]] void turn_second(std::int64_t row, const float* modulation) {
+    [[gnu::always_inline]] void turn_second(std::int64_t row, const float* modulation, float* grads) {
+        const std::int64_t width = width_;
         float* normed = normed2_ + row * stride_;
         float* curve = want_hvp ? curve2_ + row * stride_ : nullptr;
-        const float rstd = row_rstd<S>(normed, width_);
+        RowScalars& scalars = scalars_[row];
+        const float* w3_row = mlp_.w3;
         Vec value = S::zero(), along = S::zero();
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
-            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width_ + j);
-            const Vec w3 = S::load(mlp_.w3 + j);
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
+            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(scalars.rstd2), modulation + j,
+                                         modulation + width + j);
+            const Vec w3 = S::load(w3_row + j);
             const Vec grad = w3 * point.slope();
             value = S::fma(w3, point.value, value);
             along = S::fma(grad, point.normed, along);
             S::store(normed + j, point.normed);
-            S::store(grad_ + j, grad);
+            S::store(grads + j, grad);
             if constexpr (want_hvp) S::store(curve + j, w3 * point.curvature());
         }
-        RowScalars& scalars = scalars_[row];
-        scalars.rstd2 = rstd;
-        scalars.along2 = S::sum(along) / static_cast<float>(width_);
+        scalars.along2 = S::sum(along) * inverse_width_;
         scalars.log_p = S::sum(value) + mlp_.b3[0];
-        norm_backward<want_hvp>(row, grad_, normed, rstd, scalars.along2, want_hvp ? da2_ : nullptr);
     }
 
     // da = r (g - n mean(g n)) into the operands, and as float32 for the tangents.
     template <bool keep>
     [[gnu::always_inline]] void norm_backward(std::int64_t row, const float* grad, const float* normed, float rstd,
                                               float along, float* kept) {
+        const std::int64_t width = width_;
         Operand* out = h_ + row * h_stride_;
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec da = S::set1(rstd) * S::fnma(S::load(normed + j), S::set1(along), S::load(grad + j));
             Op::store(out + j, da);
             if constexpr (keep) S::store(kept + row * stride_ + j, da);
@@ -177,62 +200,89 @@ class EnergyBlock {
 
     template <bool want_hvp>
     [[gnu::always_inline]] void backward_first(std::int64_t row) {
+        const std::int64_t width = width_;
         const float* normed = normed1_ + row * stride_;
         const float* slope = slope1_ + row * stride_;
         float* grad = work_ + row * stride_;
         float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
         Vec sum = S::zero();
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec dh = S::load(grad + j);
             const Vec g = dh * S::load(slope + j);
             sum = S::fma(g, S::load(normed + j), sum);
             S::store(grad + j, g);
             if constexpr (want_hvp) S::store(curve + j, dh * S::load(curve + j));
         }
-        RowScalars& scalars = scalars_[row];
-        scalars.along1 = S::sum(sum) / static_cast<float>(width_);
-        norm_backward<want_hvp>(row, grad, normed, scalars.rstd1, scalars.along1, want_hvp ? da1_ : nullptr);
+        scalars_[row].along1 = S::sum(sum) * inverse_width_;
     }
 
     [[gnu::always_inline]] void hessian_vector(const float* vector, std::int64_t vector_stride, float* hvp,
                                                std::int64_t hvp_stride) {
-        const auto first = [&](std::int64_t row) { tangent_first(row); };
+        const auto first = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) {
+                scalars_[row].slant1 = mean_product(row_of(normed1_, row), row_of(tangent1_, row));
+            });
+            each_row(begin, end, [&](std::int64_t row) { tangent_first(row); });
+        };
         if (vector == nullptr && mlp_.gram.data) {
             // W1 s = (W1 W1^T) da1, and da1 is still in the operands.
-            gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.gram, tangent1_, stride_, nullptr, each_row(first));
+            gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.gram, tangent1_, stride_, nullptr, first);
         } else {
             for (std::int64_t i = 0; i < rows_; ++i) {
                 const float* v = vector ? vector + i * vector_stride : score_ + i * dim_stride_;
                 load_operand_row<S, Op>(v, dim_, x_ + i * x_stride_);
                 if (vector && centred_) load_operand_row<S, FloatOperand<S>>(v, dim_, centred_ + i * dim_stride_);
             }
-            gemm<S, Op, Start::kZero>(rows_, x_, x_stride_, mlp_.w1, tangent1_, stride_, nullptr, each_row(first));
+            gemm<S, Op, Start::kZero>(rows_, x_, x_stride_, mlp_.w1, tangent1_, stride_, nullptr, first);
         }
-        const auto second = [&](std::int64_t row) { tangent_second(row); };
-        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2, work_, stride_, nullptr, each_row(second));
-        const auto back = [&](std::int64_t row) { tangent_backward_first(row); };
-        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, each_row(back));
-        const auto store = [&](std::int64_t row) {
-            store_row<S>(hvp_ + row * dim_stride_, dim_, hvp + row * hvp_stride);
+        const auto second = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) {
+                scalars_[row].slant2 = mean_product(row_of(normed2_, row), row_of(work_, row));
+            });
+            each_row(begin, end, [&](std::int64_t row) { tangent_second(row, row_of(grad_, row - begin)); });
+            each_row(begin, end, [&](std::int64_t row) {
+                const RowScalars& scalars = scalars_[row];
+                norm_backward_tangent(row, row_of(normed2_, row), row_of(work_, row), row_of(grad_, row - begin),
+                                      row_of(da2_, row), scalars.rstd2, scalars.along2, scalars.slant2);
+            });
+        };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2, work_, stride_, nullptr, second);
+        const auto back = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { tangent_backward_first(row); });
+            each_row(begin, end, [&](std::int64_t row) {
+                const RowScalars& scalars = scalars_[row];
+                norm_backward_tangent(row, row_of(normed1_, row), row_of(tangent1_, row), row_of(work_, row),
+                                      row_of(da1_, row), scalars.rstd1, scalars.along1, scalars.slant1);
+            });
+        };
+        gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, back);
+        const auto store = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) {
+                store_row<S>(hvp_ + row * dim_stride_, dim_, hvp + row * hvp_stride);
+            });
         };
         if (mlp_.pull.data) {
             pull(vector ? centred_ : score_, hvp_, kNothing);
-            finish<Start::kAccumulate>(hvp_, each_row(store));
+            finish<Start::kAccumulate>(hvp_, store);
         } else {
-            finish<Start::kZero>(hvp_, each_row(store));
+            finish<Start::kZero>(hvp_, store);
         }
     }
 
-    // tn = r (ta - n mean(n ta)), in place; th = slope tn. Returns mean(n ta).
+    [[gnu::always_inline]] float mean_product(const float* a, const float* b) const {
+        return dot_row<S>(a, b, width_) * inverse_width_;
+    }
+
+    // tn = r (ta - n mean(n ta)), in place; th = slope tn.
     [[gnu::always_inline]] void tangent_first(std::int64_t row) {
+        const std::int64_t width = width_;
         const float* normed = normed1_ + row * stride_;
         const float* slope = slope1_ + row * stride_;
         float* tangent = tangent1_ + row * stride_;
         Operand* out = h_ + row * h_stride_;
         const Vec rstd = S::set1(scalars_[row].rstd1);
-        scalars_[row].slant1 = dot_row<S>(normed, tangent, width_) / static_cast<float>(width_);
         const Vec slant = S::set1(scalars_[row].slant1);
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec tn = rstd * S::fnma(S::load(normed + j), slant, S::load(tangent + j));
             S::store(tangent + j, tn);
             Op::store(out + j, tn * S::load(slope + j));
@@ -244,41 +294,46 @@ class EnergyBlock {
     // no other copy of g is needed.
     [[gnu::always_inline]] void norm_backward_tangent(std::int64_t row, const float* normed, const float* tn,
                                                       const float* tg, const float* da, float rstd, float along,
-                                                      float slant, float tg_normed, float da_tn) {
+                                                      float slant) {
+        const std::int64_t width = width_;
         Operand* out = h_ + row * h_stride_;
-        const float count = static_cast<float>(width_);
         const float eps = static_cast<float>(kLayerNormEps);
-        const float t_along = tg_normed / count + da_tn / count / rstd + along * slant * eps * rstd * rstd * rstd;
+        const float t_along = scalars_[row].t_along + along * slant * eps * rstd * rstd * rstd;
         const Vec r = S::set1(rstd), c = S::set1(along), tc = S::set1(t_along), shrink = S::set1(rstd * slant);
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec inner = S::fnma(S::load(normed + j), tc, S::fnma(S::load(tn + j), c, S::load(tg + j)));
             Op::store(out + j, S::fnma(shrink, S::load(da + j), r * inner));
         }
     }
 
-    [[gnu::always_inline]] void tangent_second(std::int64_t row) {
+    // mean(tg n) + mean(da tn) / r
+    [[gnu::always_inline]] float along_tangent(Vec tg_normed, Vec da_tn, float rstd) const {
+        return (S::sum(tg_normed) + S::sum(da_tn) / rstd) * inverse_width_;
+    }
+
+    [[gnu::always_inline]] void tangent_second(std::int64_t row, float* grad_tangents) {
+        const std::int64_t width = width_;
         const float* normed = normed2_ + row * stride_;
         const float* curve = curve2_ + row * stride_;
         const float* da = da2_ + row * stride_;
         float* tangent = work_ + row * stride_;
-        const RowScalars& scalars = scalars_[row];
-        const float slant = dot_row<S>(normed, tangent, width_) / static_cast<float>(width_);
-        const Vec r = S::set1(scalars.rstd2), m = S::set1(slant);
+        RowScalars& scalars = scalars_[row];
+        const Vec r = S::set1(scalars.rstd2), m = S::set1(scalars.slant2);
         Vec tg_normed = S::zero(), da_tn = S::zero();
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec n = S::load(normed + j);
             const Vec tn = r * S::fnma(n, m, S::load(tangent + j));
             const Vec tg = tn * S::load(curve + j);
             tg_normed = S::fma(tg, n, tg_normed);
             da_tn = S::fma(S::load(da + j), tn, da_tn);
             S::store(tangent + j, tn);
-            S::store(grad_ + j, tg);
+            S::store(grad_tangents + j, tg);
         }
-        norm_backward_tangent(row, normed, tangent, grad_, da, scalars.rstd2, scalars.along2, slant, S::sum(tg_normed),
-                              S::sum(da_tn));
+        scalars.t_along = along_tangent(tg_normed, da_tn, scalars.rstd2);
     }
 
     [[gnu::always_inline]] void tangent_backward_first(std::int64_t row) {
+        const std::int64_t width = width_;
         const float* normed = normed1_ + row * stride_;
         const float* slope = slope1_ + row * stride_;
         const float* curve = curve1_ + row * stride_;
@@ -286,20 +341,19 @@ class EnergyBlock {
         const float* da = da1_ + row * stride_;
         float* work = work_ + row * stride_;
         Vec tg_normed = S::zero(), da_tn = S::zero();
-        for (std::int64_t j = 0; j < width_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < width; j += S::kLanes) {
             const Vec tn = S::load(tangent + j);
             const Vec tg = S::fma(S::load(work + j), S::load(slope + j), S::load(curve + j) * tn);
             tg_normed = S::fma(tg, S::load(normed + j), tg_normed);
             da_tn = S::fma(S::load(da + j), tn, da_tn);
             S::store(work + j, tg);
         }
-        const RowScalars& scalars = scalars_[row];
-        norm_backward_tangent(row, normed, tangent, work, da, scalars.rstd1, scalars.along1, scalars.slant1,
-                              S::sum(tg_normed), S::sum(da_tn));
+        scalars_[row].t_along = along_tangent(tg_normed, da_tn, scalars_[row].rstd1);
     }
 
     const PackedMlp& mlp_;
     std::int64_t rows_, width_, dim_;
+    float inverse_width_;
     std::int64_t stride_, dim_stride_, x_stride_, h_stride_;
     std::int64_t floats_ = 0;
     Operand* x_;     // x, then the vector
@@ -308,7 +362,7 @@ class EnergyBlock {
     float* slope1_;  // dh1 / dn1
     float* normed2_;
     float* score_;
-    float* grad_;  // one row
+    float* grad_;  // g2, then tg2, of one tile
     RowScalars* scalars_;
     float* centred_ = nullptr;  // x - mean, then the vector
     float* work_;               // what a product just left

@@ -29,4 +29,21 @@ void score_mlp(const MlpPack& pack, int threads, const ScoreMlpArgs<float>& args
 template <typename T>
 void score_mlp_ref(const MlpWeights<T>& weights, const ScoreMlpArgs<T>& args);
 
+// One block of rows in one thread, without checks; see MlpKernels.
+namespace avx2 {
+std::int64_t score_scratch(const PackedMlp& mlp, std::int64_t rows);
+void score_block(const PackedMlp& mlp, const ScoreMlpArgs<float>& args, std::int64_t begin, std::int64_t end,
+                 float* scratch);
+}  // namespace avx2
+namespace avx512 {
+std::int64_t score_scratch(const PackedMlp& mlp, std::int64_t rows);
+void score_block(const PackedMlp& mlp, const ScoreMlpArgs<float>& args, std::int64_t begin, std::int64_t end,
+                 float* scratch);
+}  // namespace avx512
+namespace avx512bf16 {
+std::int64_t score_scratch(const PackedMlp& mlp, std::int64_t rows);
+void score_block(const PackedMlp& mlp, const ScoreMlpArgs<float>& args, std::int64_t begin, std::int64_t end,
+                 float* scratch);
+}  // namespace avx512bf16
+
 }  // namespace fastimpute
