@@ -13,8 +13,8 @@ struct AdamMoments {
     std::int64_t m_stride = 0;
     Real* v = nullptr;
     std::int64_t v_stride = 0;
-    Real beta1 = 0;
-    Real beta2 = 0;
+    double beta1 = 0;  // double: 1 - 0.999 in float is off by 5e-5
+    double beta2 = 0;
     Real eps = 0;
     Real correction1 = 1;
     Real correction2 = 1;

@@ -37,8 +37,8 @@ struct Cells {
                                                              V::Int missing) {
     const auto m_old = cells.load(m_cells);
     const auto v_old = cells.load(v_cells);
-    const auto m = moments.beta1 * m_old + (1.0f - moments.beta1) * gradient;
-    const auto v = moments.beta2 * v_old + (1.0f - moments.beta2) * gradient * gradient;
+    const auto m = float(moments.beta1) * m_old + float(1 - moments.beta1) * gradient;
+    const auto v = float(moments.beta2) * v_old + float(1 - moments.beta2) * gradient * gradient;
     cells.store(m_cells, missing ? m : m_old);
     cells.store(v_cells, missing ? v : v_old);
     return (m / moments.correction1) / (sqrt_lanes(v / moments.correction2) + moments.eps);

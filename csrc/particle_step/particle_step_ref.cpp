@@ -11,8 +11,8 @@ template <typename Real>
 Real adam_direction(const AdamMoments<Real>& moments, std::int64_t row, std::int64_t column, Real gradient) {
     Real& m = moments.m[row * moments.m_stride + column];
     Real& v = moments.v[row * moments.v_stride + column];
-    m = moments.beta1 * m + (1 - moments.beta1) * gradient;
-    v = moments.beta2 * v + (1 - moments.beta2) * gradient * gradient;
+    m = Real(moments.beta1) * m + Real(1 - moments.beta1) * gradient;
+    v = Real(moments.beta2) * v + Real(1 - moments.beta2) * gradient * gradient;
     return (m / moments.correction1) / (std::sqrt(v / moments.correction2) + moments.eps);
 }
 
