@@ -114,11 +114,12 @@ def _numeric(table: NDArray[Any]) -> FloatTable:
         return table
     if np.issubdtype(table.dtype, np.integer) or table.dtype == np.bool_:
         return table.astype(np.float64)
-    for column in range(table.shape[1]):
+    for column in range(table.shape[1]) if table.dtype.kind in "OSU" else ():
         for row in range(table.shape[0]):
-            if not isinstance(table[row, column], (int, float, np.number)):
+            cell = table.item(row, column)
+            if not isinstance(cell, (int, float)):
                 raise ValueError(
-                    f"column {column} is not numeric: row {row} holds {table[row, column]!r}; "
+                    f"column {column} is not numeric: row {row} holds {cell!r}; "
                     "convert X to a floating dtype, NaN where missing"
                 )
     raise ValueError(f"X has dtype {table.dtype}: convert it to a floating dtype, NaN where missing")

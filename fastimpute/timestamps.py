@@ -68,7 +68,7 @@ def check_timestamps(index: pd.DatetimeIndex) -> float:
     _raise_at(index, steps < 0, "unsorted time stamps", "sort the rows with X.sort_index()")
     step = int(np.median(steps))
     # Months and business days differ in length and are regular all the same.
-    if bool(np.any(steps != step)) and (len(index) < 3 or pd.infer_freq(index) is None):
+    if bool(np.any(steps != step)) and not _has_frequency(index):
         spacing = pd.Timedelta(step, unit="ns")
         _raise_at(
             index,
@@ -77,6 +77,11 @@ def check_timestamps(index: pd.DatetimeIndex) -> float:
             "put the rows on a regular grid with X.asfreq(...), NaN in the new rows",
         )
     return step / 1e9
+
+
+def _has_frequency(index: pd.DatetimeIndex) -> bool:
+    with pd.option_context("future.infer_freq_returns_offset", True):
+        return len(index) >= 3 and pd.infer_freq(index) is not None
 
 
 def _raise_at(index: pd.DatetimeIndex, offending: NDArray[np.bool_], fault: str, remedy: str) -> None:

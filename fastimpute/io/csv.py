@@ -20,6 +20,8 @@ def read(path: Path, choice: Choice) -> Table:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"not a table: {error}") from None
+    if frame.empty:
+        raise ValueError("it holds no rows")
     frame, times = timecolumn.split(frame)
     for name in frame.columns:
         _check_numbers(frame[name])

@@ -1,0 +1,194 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from imputers import gappy, gappy_frame
+
+
+def run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fastimpute.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **settings})
+
+
+def refused(*arguments: object) -> str:
+    """Run what has to fail as bad input; its one line."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fastimpute: ")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    gappy_frame().to_csv(tmp_path / "in.csv")
+    return tmp_path / "in.csv"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".npz", ".npy", ".h5"])
+def test_impute_writes_the_filled_file(ending: str, source: Path, tmp_path: Path) -> None:
+    done = run("impute", source, tmp_path / f"out{ending}", "--method", "linear")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"filled {np.isnan(gappy()).sum()} of 240 cells" in done.stdout
+    assert (tmp_path / f"out{ending}").exists()
+
+
+def test_impute_keeps_what_was_observed(source: Path, tmp_path: Path) -> None:
+    run("impute", source, tmp_path / "out.csv", "--method", "linear", "--quiet")
+    before, after = pd.read_csv(source), pd.read_csv(tmp_path / "out.csv")
+    pd.testing.assert_frame_equal(after.where(before.notna()), before, check_exact=True)
+    assert after.notna().all(axis=None)
+
+
+def test_fit_then_impute_with_the_model(source: Path, tmp_path: Path) -> None:
+    assert run("fit", source, tmp_path / "m.safetensors", "--method", "linear").returncode == 0
+    assert run("impute", source, tmp_path / "out.csv", "--model", tmp_path / "m.safetensors").returncode == 0
+    assert pd.read_csv(tmp_path / "out.csv").notna().all(axis=None)
+
+
+def test_evaluate_prints_and_writes_scores_and_picture(source: Path, tmp_path: Path) -> None:
+    options = ["--method", "linear", "--pattern", "block", "--rate", 0.2, "--seed", 1]
+    done = run("evaluate", source, *options, "--json", tmp_path / "s.json", "--plot", tmp_path / "p.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MAE" in done.stdout
+    assert json.loads((tmp_path / "s.json").read_text())["result"]["standardised"]["mae"] > 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_scores_and_draws(tmp_path: Path) -> None:
+    done = run("demo", "--method", "linear", "--days", 1, "--sensors", 6, "--out", tmp_path / "demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert names == ["filled.csv", "observed.csv", "picture.png", "scores.json", "truth.csv"]
+    assert pd.read_csv(tmp_path / "demo" / "filled.csv").notna().all(axis=None)
+
+
+def test_info_tells_versions_and_reasons() -> None:
+    done = run("info", "--json")
+    facts = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert facts["backends"]["proximal_recursion"]["torch"]["available"] is True
+    assert all(state["reason"] for row in facts["backends"].values() for state in row.values())
+    assert "energy_mlp" in run("info").stdout
+
+
+def test_version_and_help() -> None:
+    assert "0.1.0" in run("--version").stdout
+    for command in ("impute", "fit", "evaluate", "demo", "info", "bench"):
+        assert command in run("--help").stdout
+
+
+def test_zeros_are_reported_and_filled_on_request(tmp_path: Path) -> None:
+    frame = gappy_frame(rate=0.0)
+    frame.iloc[20:40, 1] = 0.0
+    frame.to_csv(tmp_path / "in.csv")
+    kept = run("impute", tmp_path / "in.csv", tmp_path / "kept.csv", "--method", "linear")
+    assert "8.33 % of the cells are zero, 100 % of those in runs" in kept.stderr
+    assert "--zeros-as-missing" in kept.stderr
+    assert "filled 0 of" in kept.stdout
+    filled = run("impute", tmp_path / "in.csv", tmp_path / "filled.csv", "--method", "linear", "--zeros-as-missing")
+    assert "treated as missing" in filled.stderr
+    assert (pd.read_csv(tmp_path / "filled.csv")["s1"] > 0).all()
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("paint",), ("impute",), ("impute", "a.csv", "b.csv", "--colour", "red")])
+def test_bad_usage(arguments: tuple[str, ...]) -> None:
+    refused(*arguments)
+
+
+def test_unknown_method(source: Path, tmp_path: Path) -> None:
+    assert "'magic'" in refused("impute", source, tmp_path / "out.csv", "--method", "magic")
+
+
+def test_absent_input(tmp_path: Path) -> None:
+    line = refused("impute", tmp_path / "no.csv", tmp_path / "out.csv", "--method", "linear")
+    assert "no.csv: there is no such file" in line
+
+
+@pytest.mark.parametrize("content", ["", "s1,s2\n1,oops\n", "s1,s2\n", "s1,s2\n1,\n2,\n", "s1,s2\n1,inf\n"])
+def test_bad_input_leaves_no_output(content: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(content)
+    refused("impute", tmp_path / "in.csv", tmp_path / "out.csv", "--method", "linear")
+    assert list(tmp_path.iterdir()) == [tmp_path / "in.csv"]
+
+
+def test_truncated_archive(tmp_path: Path) -> None:
+    np.savez(tmp_path / "whole.npz", data=gappy(rows=500))
+    (tmp_path / "in.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:5000])
+    assert "truncated" in refused("impute", tmp_path / "in.npz", tmp_path / "out.npz", "--method", "linear")
+
+
+def test_unwritable_output_is_refused_before_reading(tmp_path: Path) -> None:
+    assert "no folder" in refused("impute", "no.csv", tmp_path / "nowhere" / "out.csv")
+    assert "no folder" in refused("fit", "no.csv", tmp_path / "nowhere" / "m.safetensors")
+    assert "no folder" in refused("evaluate", "no.csv", "--plot", tmp_path / "nowhere" / "p.png")
+
+
+def test_unknown_endings(source: Path, tmp_path: Path) -> None:
+    assert "'.xlsx'" in refused("impute", source, tmp_path / "out.xlsx")
+    assert "figures are" in refused("evaluate", source, "--plot", tmp_path / "p.bmp")
+
+
+def test_what_is_no_model(source: Path, tmp_path: Path) -> None:
+    assert "not a saved imputer" in refused("impute", source, tmp_path / "out.csv", "--model", source)
+
+
+def test_demo_into_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    arguments = ("demo", "--method", "linear", "--days", 1, "--sensors", 3, "--out", tmp_path / "taken")
+    assert "cannot write to" in refused(*arguments)
+
+
+# ---- interrupts ----------------------------------------------------------------------------------------------------
+
+# A linear imputer that says when it works, and then takes its time.
+SLOW = """
+import sys, time
+from fastimpute import LinearImputer, io
+where = {where!r}
+def slowly(*_):
+    print("working", flush=True)
+    time.sleep(60)
+if where == "fit":
+    LinearImputer._fit_series = slowly
+else:
+    original = io.FORMATS[".csv"].write
+    def write(path, table):
+        original(path, table)
+        slowly()
+    io.FORMATS[".csv"].write = write
+from fastimpute.cli import main
+sys.argv = ["fastimpute", "impute", {source!r}, {target!r}, "--method", "linear"]
+main()
+"""
+
+
+@pytest.mark.parametrize("where", ["fit", "write"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_leaves_no_output(where: str, number: int, status: int, source: Path, tmp_path: Path) -> None:
+    before = source.read_bytes()
+    code = SLOW.format(where=where, source=str(source), target=str(tmp_path / "out.csv"))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    time.sleep(0.1)
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in complaint
+    assert list(tmp_path.iterdir()) == [source]
+    assert source.read_bytes() == before
