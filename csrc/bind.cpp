@@ -122,8 +122,8 @@ fi::ParticleStep<Real> particle_step_params(std::int64_t rows, std::int64_t dim,
             x_new_stride,
             static_cast<Real>(eta),
             static_cast<Real>(drift),
-            {at<Real>(m), m_stride, at<Real>(v), v_stride, beta1, beta2,
-             static_cast<Real>(eps), static_cast<Real>(correction1), static_cast<Real>(correction2)},
+            {at<Real>(m), m_stride, at<Real>(v), v_stride, beta1, beta2, static_cast<Real>(eps),
+             static_cast<Real>(correction1), static_cast<Real>(correction2)},
             {seed, at<const std::int64_t>(keys), keys_stride, sensors, sample, step}};
 }
 
@@ -207,8 +207,7 @@ void bind_mlp_pack(py::module_& m) {
         .def(py::init([](std::string_view isa, std::string_view precision, std::string_view head, std::int64_t hidden,
                          std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1, std::uintptr_t w2, std::uintptr_t b2,
                          std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t precision_matrix, std::uintptr_t mean) {
-                 const auto weights =
-                     mlp_weights<float>({hidden, dim, w1, b1, w2, b2, w3, b3, precision_matrix, mean});
+                 const auto weights = mlp_weights<float>({hidden, dim, w1, b1, w2, b2, w3, b3, precision_matrix, mean});
                  const py::gil_scoped_release release;
                  return fi::MlpPack(fi::isa_from_name(isa), precision_from_name(precision), head_from_name(head),
                                     weights);
@@ -315,17 +314,15 @@ void bind_score_mlp(py::module_& m) {
             const py::gil_scoped_release release;
             fi::score_mlp_ref(mlp_weights<double>(weights), args);
         },
-        py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("sigma"),
-        py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("score"),
-        py::arg("score_stride"));
+        py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("sigma"), py::arg("modulation"),
+        py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("score"), py::arg("score_stride"));
 }
 
 // (steps, sensors, series, series_stride, missing, missing_stride, out, out_stride)
 using SeriesTuple = std::tuple<std::int64_t, std::int64_t, std::uintptr_t, std::int64_t, std::uintptr_t, std::int64_t,
                                std::uintptr_t, std::int64_t>;
 // (windows, starts, window, sets, width, columns)
-using PatchesTuple =
-    std::tuple<std::int64_t, std::uintptr_t, std::int64_t, std::int64_t, std::int64_t, std::uintptr_t>;
+using PatchesTuple = std::tuple<std::int64_t, std::uintptr_t, std::int64_t, std::int64_t, std::int64_t, std::uintptr_t>;
 // (modulation, modulation_rows, modulation_index, sigma)
 using ConditionTuple = std::tuple<std::uintptr_t, std::int64_t, std::uintptr_t, double>;
 // (group, log_ref, gamma, eta_w, tau, bound, robust, log_w)

@@ -26,9 +26,17 @@ constexpr std::array<Kernels, 1> kTable = {{{ref::spt_weights_group<float>, ref:
 const MlpKernels* find_mlp_kernels(Isa isa, Precision precision) {
 #if defined(__x86_64__)
     // Blocks are whole tiles of rows: 8 under AVX-512, 6 under AVX2.
-    static constexpr MlpKernels kAvx2{{8, 1, 1}, 60, 30, avx2::energy_scratch, avx2::energy_block, avx2::score_scratch, avx2::score_block};
-    static constexpr MlpKernels kAvx512{{16, 3, 1}, 64, 32, avx512::energy_scratch, avx512::energy_block, avx512::score_scratch, avx512::score_block};
-    static constexpr MlpKernels kAvx512Bf16{{16, 3, 2}, 64, 32, avx512bf16::energy_scratch, avx512bf16::energy_block, avx512bf16::score_scratch, avx512bf16::score_block};
+    static constexpr MlpKernels kAvx2{
+        {8, 1, 1}, 60, 30, avx2::energy_scratch, avx2::energy_block, avx2::score_scratch, avx2::score_block};
+    static constexpr MlpKernels kAvx512{
+        {16, 3, 1}, 64, 32, avx512::energy_scratch, avx512::energy_block, avx512::score_scratch, avx512::score_block};
+    static constexpr MlpKernels kAvx512Bf16{{16, 3, 2},
+                                            64,
+                                            32,
+                                            avx512bf16::energy_scratch,
+                                            avx512bf16::energy_block,
+                                            avx512bf16::score_scratch,
+                                            avx512bf16::score_block};
     if (precision == Precision::kBf16 && isa == Isa::kAvx512Bf16) return &kAvx512Bf16;
     if (precision == Precision::kFp32 && isa >= Isa::kAvx512) return &kAvx512;
     if (precision == Precision::kFp32 && isa == Isa::kAvx2) return &kAvx2;

@@ -32,7 +32,7 @@ struct MlpWeights {
 // Rows of (4, hidden): gain1, shift1, gain2, shift2.
 template <typename T>
 struct Modulation {
-    const T* values;            // (rows, 4, hidden)
+    const T* values;  // (rows, 4, hidden)
     std::int64_t rows;
     const std::int64_t* index;  // (particles), each in [0, rows); null: all particles share row 0
 

@@ -23,7 +23,8 @@ void check_matrix(std::string_view op, std::string_view name, const void* data, 
 void check_modulation(std::string_view op, const Modulation<float>& modulation, std::int64_t rows) {
     if (rows == 0) return;
     if (modulation.values == nullptr) throw_invalid(op, "modulation", "an address", std::string_view("null"));
-    if (modulation.rows < 1) throw_invalid(op, "modulation_rows", "at least 1", static_cast<long long>(modulation.rows));
+    if (modulation.rows < 1)
+        throw_invalid(op, "modulation_rows", "at least 1", static_cast<long long>(modulation.rows));
     if (modulation.index == nullptr) {
         if (modulation.rows != 1) {
             throw_invalid(op, "modulation_rows", "1 without modulation_index", static_cast<long long>(modulation.rows));

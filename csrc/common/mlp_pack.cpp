@@ -75,7 +75,8 @@ MlpPack::MlpPack(Isa isa, Precision precision, Head head, const MlpWeights<float
     }
     if (!isa_usable(isa)) throw_invalid(kOp, "isa", "usable on this machine", isa_name(isa));
     if (isa == Isa::kRef) {
-        if (precision == Precision::kBf16) throw_invalid(kOp, "precision", "fp32 for isa \"ref\"", std::string_view("bf16"));
+        if (precision == Precision::kBf16)
+            throw_invalid(kOp, "precision", "fp32 for isa \"ref\"", std::string_view("bf16"));
     } else {
         kernels_ = find_mlp_kernels(isa, precision);
         if (weights.hidden % 32 != 0 || weights.hidden > kMaxHidden) {
@@ -112,8 +113,8 @@ void MlpPack::keep_weights(const MlpWeights<float>& weights) {
                 keep(weights.mean, dim)};
 }
 
-PackedMatrix MlpPack::pack_matrix(const float* b, std::int64_t inputs, std::int64_t outputs,
-                                  std::int64_t input_stride, std::int64_t output_stride, PackLayout layout) {
+PackedMatrix MlpPack::pack_matrix(const float* b, std::int64_t inputs, std::int64_t outputs, std::int64_t input_stride,
+                                  std::int64_t output_stride, PackLayout layout) {
     const std::int64_t step = layout.inputs_per_step;
     const std::int64_t rows = round_up_to(inputs, step);
     const std::int64_t vectors = round_up_to(outputs, layout.lanes) / layout.lanes;

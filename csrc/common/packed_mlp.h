@@ -6,7 +6,8 @@ namespace fastimpute {
 
 // What the kernels read: plain data, no library code, so that it may be included under any instruction set's flags.
 
-// B of C = A B, cut into panels of columns; a panel holds its rows (inputs) one after another, so the kernel streams it.
+// B of C = A B, cut into panels of columns; a panel holds its rows (inputs) one after another, so the kernel streams
+// it.
 struct PackedMatrix {
     const void* data;
     std::int64_t inputs;
@@ -33,9 +34,9 @@ struct PackedMlp {
 
 // How an instruction set wants its panels.
 struct PackLayout {
-    int lanes;           // float32 values in a vector
-    int odd_panel;       // vectors in the last panel when their number is odd (and not one); the others have two
-    int inputs_per_step; // 2: pairs of inputs interleaved as bfloat16
+    int lanes;            // float32 values in a vector
+    int odd_panel;        // vectors in the last panel when their number is odd (and not one); the others have two
+    int inputs_per_step;  // 2: pairs of inputs interleaved as bfloat16
 };
 
 inline constexpr std::int64_t kMaxHidden = 1024;

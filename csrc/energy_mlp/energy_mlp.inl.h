@@ -14,8 +14,14 @@ class EnergyBlock {
     using Operand = typename Op::Type;
 
     [[gnu::always_inline]] EnergyBlock(const PackedMlp& mlp, std::int64_t rows, bool want_hvp, float* scratch)
-        : mlp_(mlp), rows_(rows), width_(mlp.hidden), dim_(mlp.dim), inverse_width_(1.0f / static_cast<float>(mlp.hidden)), stride_(buffer_stride(mlp.hidden)),
-          dim_stride_(buffer_stride(mlp.dim)), x_stride_(operand_stride<Op>(mlp.dim)),
+        : mlp_(mlp),
+          rows_(rows),
+          width_(mlp.hidden),
+          dim_(mlp.dim),
+          inverse_width_(1.0f / static_cast<float>(mlp.hidden)),
+          stride_(buffer_stride(mlp.hidden)),
+          dim_stride_(buffer_stride(mlp.dim)),
+          x_stride_(operand_stride<Op>(mlp.dim)),
           h_stride_(operand_stride<Op>(mlp.hidden)) {
         Carver carver{scratch};
         const std::int64_t padded = round_up(rows, S::kTileRows);
@@ -87,12 +93,16 @@ class EnergyBlock {
     [[gnu::always_inline]] void value_and_score(const ModulationOf& modulation, float* log_p, float* score,
                                                 std::int64_t score_stride) {
         const auto first = [&](std::int64_t begin, std::int64_t end) {
-            each_row(begin, end, [&](std::int64_t row) { scalars_[row].rstd1 = row_rstd<S>(row_of(normed1_, row), width_, inverse_width_); });
+            each_row(begin, end, [&](std::int64_t row) {
+                scalars_[row].rstd1 = row_rstd<S>(row_of(normed1_, row), width_, inverse_width_);
+            });
             each_row(begin, end, [&](std::int64_t row) { forward_first<want_hvp>(row, modulation(row)); });
         };
         gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, normed1_, stride_, mlp_.b1, first);
         const auto second = [&](std::int64_t begin, std::int64_t end) {
-            each_row(begin, end, [&](std::int64_t row) { scalars_[row].rstd2 = row_rstd<S>(row_of(normed2_, row), width_, inverse_width_); });
+            each_row(begin, end, [&](std::int64_t row) {
+                scalars_[row].rstd2 = row_rstd<S>(row_of(normed2_, row), width_, inverse_width_);
+            });
             each_row(begin, end, [&](std::int64_t row) {
                 turn_second<want_hvp>(row, modulation(row) + 2 * width_, row_of(grad_, row - begin));
             });
@@ -257,9 +267,8 @@ class EnergyBlock {
         };
         gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2_back, work_, stride_, nullptr, back);
         const auto store = [&](std::int64_t begin, std::int64_t end) {
-            each_row(begin, end, [&](std::int64_t row) {
-                store_row<S>(hvp_ + row * dim_stride_, dim_, hvp + row * hvp_stride);
-            });
+            each_row(begin, end,
+                     [&](std::int64_t row) { store_row<S>(hvp_ + row * dim_stride_, dim_, hvp + row * hvp_stride); });
         };
         if (mlp_.pull.data) {
             pull(vector ? centred_ : score_, hvp_, kNothing);
@@ -356,8 +365,8 @@ class EnergyBlock {
     float inverse_width_;
     std::int64_t stride_, dim_stride_, x_stride_, h_stride_;
     std::int64_t floats_ = 0;
-    Operand* x_;     // x, then the vector
-    Operand* h_;     // h1, da2, da1, th1, tda2, tda1 in turn: a tile is read before it is overwritten
+    Operand* x_;  // x, then the vector
+    Operand* h_;  // h1, da2, da1, th1, tda2, tda1 in turn: a tile is read before it is overwritten
     float* normed1_;
     float* slope1_;  // dh1 / dn1
     float* normed2_;

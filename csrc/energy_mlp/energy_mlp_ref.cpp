@@ -103,8 +103,9 @@ std::vector<T> norm_backward_tangent(const Layer<T>& layer, const NormTangent<T>
     const T along_tangent = mean_product(grad_tangent, layer.normed) + mean_product(grad, tangent.normed);
     std::vector<T> out(width);
     for (std::size_t i = 0; i < width; ++i) {
-        out[i] = tangent.rstd * (grad[i] - mean - layer.normed[i] * along) +
-                 layer.rstd * (grad_tangent[i] - mean_tangent - tangent.normed[i] * along - layer.normed[i] * along_tangent);
+        out[i] =
+            tangent.rstd * (grad[i] - mean - layer.normed[i] * along) +
+            layer.rstd * (grad_tangent[i] - mean_tangent - tangent.normed[i] * along - layer.normed[i] * along_tangent);
     }
     return out;
 }
@@ -113,8 +114,16 @@ template <typename T>
 class EnergyRow {
   public:
     explicit EnergyRow(const MlpWeights<T>& w)
-        : w_(w), first_(w.hidden), second_(w.hidden), a_(w.hidden), grad1_(w.hidden), grad2_(w.hidden), da1_(w.hidden),
-          da2_(w.hidden), centred_(w.dim), pulled_(w.dim) {}
+        : w_(w),
+          first_(w.hidden),
+          second_(w.hidden),
+          a_(w.hidden),
+          grad1_(w.hidden),
+          grad2_(w.hidden),
+          da1_(w.hidden),
+          da2_(w.hidden),
+          centred_(w.dim),
+          pulled_(w.dim) {}
 
     T value_and_score(const T* x, const T* modulation, T* score) {
         const std::int64_t width = w_.hidden;
@@ -186,8 +195,7 @@ void energy_mlp_ref(const MlpWeights<T>& weights, const EnergyMlpArgs<T>& args) 
     EnergyRow<T> row(weights);
     for (std::int64_t i = 0; i < args.rows; ++i) {
         T* score = args.score + i * args.score_stride;
-        args.log_p[i] =
-            row.value_and_score(args.x + i * args.x_stride, args.modulation.of(i, weights.hidden), score);
+        args.log_p[i] = row.value_and_score(args.x + i * args.x_stride, args.modulation.of(i, weights.hidden), score);
         if (args.want_hvp) {
             row.hessian_vector(args.vector ? args.vector + i * args.vector_stride : score,
                                args.hvp + i * args.hvp_stride);

@@ -13,9 +13,14 @@ class ScoreBlock {
     using Operand = typename Op::Type;
 
     [[gnu::always_inline]] ScoreBlock(const PackedMlp& mlp, std::int64_t rows, float* scratch)
-        : mlp_(mlp), rows_(rows), width_(mlp.hidden), dim_(mlp.dim),
-          inverse_width_(1.0f / static_cast<float>(mlp.hidden)), stride_(buffer_stride(mlp.hidden)),
-          dim_stride_(buffer_stride(mlp.dim)), x_stride_(operand_stride<Op>(mlp.dim)),
+        : mlp_(mlp),
+          rows_(rows),
+          width_(mlp.hidden),
+          dim_(mlp.dim),
+          inverse_width_(1.0f / static_cast<float>(mlp.hidden)),
+          stride_(buffer_stride(mlp.hidden)),
+          dim_stride_(buffer_stride(mlp.dim)),
+          x_stride_(operand_stride<Op>(mlp.dim)),
           h_stride_(operand_stride<Op>(mlp.hidden)) {
         Carver carver{scratch};
         const std::int64_t padded = round_up(rows, S::kTileRows);
