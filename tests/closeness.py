@@ -44,4 +44,6 @@ def assert_close(name: str, value: Tensor, exact: Tensor, torch_value: Tensor, p
 
 def same_bits(left: Tensor, right: Tensor) -> bool:
     """Equal in every bit, NaN payloads and signs of zero included."""
-    return left.shape == right.shape and torch.equal(left.contiguous().view(torch.uint8), right.contiguous().view(torch.uint8))
+    return left.shape == right.shape and torch.equal(
+        left.contiguous().view(torch.uint8), right.contiguous().view(torch.uint8)
+    )

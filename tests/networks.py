@@ -16,7 +16,11 @@ def random_network(
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64)
 
-    w3, b3 = (normal(hidden) / hidden**0.5, normal(1)) if head == "energy" else (normal(dim, hidden) / hidden**0.5, normal(dim))
+    w3, b3 = (
+        (normal(hidden) / hidden**0.5, normal(1))
+        if head == "energy"
+        else (normal(dim, hidden) / hidden**0.5, normal(dim))
+    )
     root = normal(dim, dim) / dim**0.5
     return Network(
         normal(hidden, dim) / dim**0.5,

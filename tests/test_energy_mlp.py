@@ -179,7 +179,11 @@ def test_writes_nothing_beyond_its_outputs(isa: str) -> None:
     rows, dim, stride = 33, 23, 29
     network = to_dtype(random_network("energy", dim), torch.float32)
     x = torch.randn(rows, dim)
-    log_p, score, curved = torch.full((rows + 16,), 7.0), torch.full((rows + 2, stride), 7.0), torch.full((rows + 2, stride), 7.0)
+    log_p, score, curved = (
+        torch.full((rows + 16,), 7.0),
+        torch.full((rows + 2, stride), 7.0),
+        torch.full((rows + 2, stride), 7.0),
+    )
     _native.core().energy_mlp(
         mlp_pack(network, "energy", "fp32"), 1, rows, x.data_ptr(), dim, network.modulation.data_ptr(), 1, 0, 0, 0, True,
         log_p.data_ptr(), score.data_ptr(), stride, curved.data_ptr(), stride,
@@ -325,7 +329,9 @@ def test_auto_falls_back_with_one_log_line(caplog: pytest.LogCaptureFixture) -> 
         for _ in range(2):
             ops.energy_mlp(torch.randn(3, 5), *network)
     lines = [record.message for record in caplog.records]
-    assert lines == ["energy_mlp runs on the torch backend: hidden width is 40, the kernels take multiples of 32 up to 1024"]
+    assert lines == [
+        "energy_mlp runs on the torch backend: hidden width is 40, the kernels take multiples of 32 up to 1024"
+    ]
 
 
 def test_explicit_backend_raises_with_the_reason() -> None:

@@ -104,7 +104,9 @@ def test_any_split_of_the_rows_gives_the_same_bits(precision: str) -> None:
     cuts = (0, 1, 8, 41, 105, 106, 259)
     for begin, end in zip(cuts, cuts[1:], strict=False):
         rows = slice(begin, end)
-        part = score(ops.score_mlp, example.x[rows], example.sigma[rows], example.network, backend="cpu", precision=precision)
+        part = score(
+            ops.score_mlp, example.x[rows], example.sigma[rows], example.network, backend="cpu", precision=precision
+        )
         assert same_bits(part, whole[rows])
 
 
@@ -169,7 +171,9 @@ def test_opcheck() -> None:
 
 def test_compiles_without_graph_breaks() -> None:
     example = case(24, rows=9)
-    compiled = torch.compile(lambda x: score(ops.score_mlp, x, 0.5, example.network) * 2, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda x: score(ops.score_mlp, x, 0.5, example.network) * 2, fullgraph=True, backend="aot_eager"
+    )
     torch.testing.assert_close(compiled(example.x), score(ops.score_mlp, example.x, 0.5, example.network) * 2)
 
 
