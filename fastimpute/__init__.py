@@ -9,7 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastimpute import masks, metrics, nn, ops, simulate
+    import fastimpute.masks as masks
+    import fastimpute.metrics as metrics
+    import fastimpute.nn as nn
+    import fastimpute.ops as ops
+    import fastimpute.simulate as simulate
     from fastimpute.evaluation import evaluate
     from fastimpute.linear import LinearImputer
     from fastimpute.ops.backends import backends
