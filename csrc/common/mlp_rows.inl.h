@@ -5,6 +5,7 @@
 #include "common/gemm.inl.h"
 #include "common/mlp.h"
 #include "common/packed_mlp.h"
+#include "common/pair.inl.h"
 
 namespace fastimpute {
 
@@ -35,25 +36,12 @@ template <class S, bool exact>
     return estimate * S::fnma(denominator, estimate, S::set1(2.0f));
 }
 
-// Two sums in turn, so that a row's chain of additions is half as long.
-template <class S>
-struct RowSum {
-    typename S::Vec part[2] = {S::zero(), S::zero()};
-
-    [[gnu::always_inline]] float total() const { return S::sum(part[0] + part[1]); }
-};
-
 // `width` is a multiple of the vector's.
 template <class S>
 [[gnu::always_inline]] inline float dot_row(const float* a, const float* b, std::int64_t width) {
-    RowSum<S> sum;
-    std::int64_t j = 0;
-    for (; j + S::kLanes < width; j += 2 * S::kLanes) {
-        sum.part[0] = S::fma(S::load(a + j), S::load(b + j), sum.part[0]);
-        sum.part[1] = S::fma(S::load(a + j + S::kLanes), S::load(b + j + S::kLanes), sum.part[1]);
-    }
-    if (j < width) sum.part[0] = S::fma(S::load(a + j), S::load(b + j), sum.part[0]);
-    return sum.total();
+    typename S::Vec sum = S::zero();
+    for (std::int64_t j = 0; j < width; j += S::kLanes) sum = S::fma(S::load(a + j), S::load(b + j), sum);
+    return S::sum(sum);
 }
 
 // 1 / sqrt(mean(a^2) + eps): LayerNorm's, as the centred weights make mean(a) zero.
@@ -63,22 +51,21 @@ template <class S>
     return 1.0f / __builtin_sqrtf(variance + static_cast<float>(kLayerNormEps));
 }
 
-// h = SiLU(u) and its derivatives times powers of the gain, at u = normed * gain + shift.
-template <class S, class Op>
+// h = SiLU(u) and its derivatives by n = LN(a), at u = n * gain + shift.
+template <class S, bool exact>
 struct SiluPoint {
     using Vec = typename S::Vec;
-    Vec normed, gain, u, sigmoid_u, value;
+    Vec gain, u, sigmoid_u, value;
 
     [[gnu::always_inline]] SiluPoint(Vec a, Vec rstd, const float* gains, const float* shifts) {
-        normed = a * rstd;
         gain = S::load(gains) + S::set1(1.0f);
-        u = S::fma(normed, gain, S::load(shifts));
-        sigmoid_u = sigmoid<S, Op::kExactSigmoid>(u);
+        u = S::fma(a, gain * rstd, S::load(shifts));
+        sigmoid_u = sigmoid<S, exact>(u);
         value = u * sigmoid_u;
     }
-    // d value / d normed
+    // dh / dn
     [[gnu::always_inline]] Vec slope() const { return gain * S::fma(value, S::set1(1.0f) - sigmoid_u, sigmoid_u); }
-    // d2 value / d normed2
+    // d2h / dn2
     [[gnu::always_inline]] Vec curvature() const {
         const Vec one = S::set1(1.0f);
         const Vec spread = gain * gain * sigmoid_u * (one - sigmoid_u);

@@ -6,11 +6,13 @@
 namespace fastimpute {
 
 // The energy network on one block of rows, once for all instruction sets. S: vectors, Op: what the products multiply.
-// Notation of the comments: a pre-activation, n = LN(a), r = rstd, g = gradient at n, t.. = tangent along the vector.
+// Notation of the comments: a pre-activation (centred), r = rstd, n = LN(a) = r a, g = gradient at n, t.. = tangent
+// along the vector.
 template <class S, class Op>
 class EnergyBlock {
   public:
-    using Vec = typename S::Vec;
+    using P = Pair<S>;
+    using Vec = typename P::Vec;
     using Operand = typename Op::Type;
 
     [[gnu::always_inline]] EnergyBlock(const PackedMlp& mlp, std::int64_t rows, bool want_hvp, float* scratch)
@@ -27,14 +29,14 @@ class EnergyBlock {
         const std::int64_t padded = round_up(rows, S::kTileRows);
         x_ = carver.template take<Operand>(padded * x_stride_);
         h_ = carver.template take<Operand>(padded * h_stride_);
-        normed1_ = carver.template take<float>(padded * stride_);
+        a1_ = carver.template take<float>(padded * stride_);
         slope1_ = carver.template take<float>(padded * stride_);
-        normed2_ = carver.template take<float>(padded * stride_);
+        a2_ = carver.template take<float>(padded * stride_);
         score_ = carver.template take<float>(padded * dim_stride_);
         grad_ = carver.template take<float>(S::kTileRows * stride_);
         scalars_ = carver.template take<RowScalars>(padded);
         if (mlp.pull.data) centred_ = carver.template take<float>(padded * dim_stride_);
-        work_ = normed2_;
+        work_ = a2_;
         if (want_hvp) {
             work_ = carver.template take<float>(padded * stride_);
             curve1_ = carver.template take<float>(padded * stride_);
@@ -63,6 +65,7 @@ class EnergyBlock {
     }
 
   private:
+    using Point = SiluPoint<P, Op::kExactSigmoid>;
     struct RowScalars {
         float rstd1, rstd2;    // r
         float along1, along2;  // mean(g n)
@@ -94,28 +97,28 @@ class EnergyBlock {
                                                 std::int64_t score_stride) {
         const auto first = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) {
-                scalars_[row].rstd1 = row_rstd<S>(row_of(normed1_, row), width_, inverse_width_);
+                scalars_[row].rstd1 = row_rstd<P>(row_of(a1_, row), width_, inverse_width_);
             });
             each_row(begin, end, [&](std::int64_t row) { forward_first<want_hvp>(row, modulation(row)); });
         };
-        gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, normed1_, stride_, mlp_.b1, first);
+        gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, a1_, stride_, mlp_.b1, first);
         const auto second = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) {
-                scalars_[row].rstd2 = row_rstd<S>(row_of(normed2_, row), width_, inverse_width_);
+                scalars_[row].rstd2 = row_rstd<P>(row_of(a2_, row), width_, inverse_width_);
             });
             each_row(begin, end, [&](std::int64_t row) {
                 turn_second<want_hvp>(row, modulation(row) + 2 * width_, row_of(grad_, row - begin));
             });
             each_row(begin, end, [&](std::int64_t row) {
-                norm_backward<want_hvp>(row, row_of(grad_, row - begin), row_of(normed2_, row), scalars_[row].rstd2,
+                norm_backward<want_hvp>(row, row_of(grad_, row - begin), row_of(a2_, row), scalars_[row].rstd2,
                                         scalars_[row].along2, da2_);
             });
         };
-        gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, normed2_, stride_, mlp_.b2, second);
+        gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, a2_, stride_, mlp_.b2, second);
         const auto back = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) { backward_first<want_hvp>(row); });
             each_row(begin, end, [&](std::int64_t row) {
-                norm_backward<want_hvp>(row, row_of(work_, row), row_of(normed1_, row), scalars_[row].rstd1,
+                norm_backward<want_hvp>(row, row_of(work_, row), row_of(a1_, row), scalars_[row].rstd1,
                                         scalars_[row].along1, da1_);
             });
         };
@@ -157,17 +160,16 @@ class EnergyBlock {
     template <bool want_hvp>
     [[gnu::always_inline]] void forward_first(std::int64_t row, const float* modulation) {
         const std::int64_t width = width_;
-        float* normed = normed1_ + row * stride_;
-        float* slope = slope1_ + row * stride_;
-        float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
+        const float* a = row_of(a1_, row);
+        float* slope = row_of(slope1_, row);
+        float* curve = want_hvp ? row_of(curve1_, row) : nullptr;
         Operand* h = h_ + row * h_stride_;
-        const float rstd = scalars_[row].rstd1;
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(rstd), modulation + j, modulation + width + j);
-            S::store(normed + j, point.normed);
-            S::store(slope + j, point.slope());
-            Op::store(h + j, point.value);
-            if constexpr (want_hvp) S::store(curve + j, point.curvature());
+        const Vec rstd = P::set1(scalars_[row].rstd1);
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Point point(P::load(a + j), rstd, modulation + j, modulation + width + j);
+            P::store(slope + j, point.slope());
+            store_operands<S, Op>(h + j, point.value);
+            if constexpr (want_hvp) P::store(curve + j, point.curvature());
         }
     }
 
@@ -175,62 +177,63 @@ class EnergyBlock {
     template <bool want_hvp>
     [[gnu::always_inline]] void turn_second(std::int64_t row, const float* modulation, float* grads) {
         const std::int64_t width = width_;
-        float* normed = normed2_ + row * stride_;
-        float* curve = want_hvp ? curve2_ + row * stride_ : nullptr;
-        RowScalars& scalars = scalars_[row];
+        const float* a = row_of(a2_, row);
         const float* w3_row = mlp_.w3;
-        Vec value = S::zero(), along = S::zero();
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const SiluPoint<S, Op> point(S::load(normed + j), S::set1(scalars.rstd2), modulation + j,
-                                         modulation + width + j);
-            const Vec w3 = S::load(w3_row + j);
+        float* curve = want_hvp ? row_of(curve2_, row) : nullptr;
+        RowScalars& scalars = scalars_[row];
+        const Vec rstd = P::set1(scalars.rstd2);
+        Vec value = P::zero(), along = P::zero();
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec at = P::load(a + j);
+            const Point point(at, rstd, modulation + j, modulation + width + j);
+            const Vec w3 = P::load(w3_row + j);
             const Vec grad = w3 * point.slope();
-            value = S::fma(w3, point.value, value);
-            along = S::fma(grad, point.normed, along);
-            S::store(normed + j, point.normed);
-            S::store(grads + j, grad);
-            if constexpr (want_hvp) S::store(curve + j, w3 * point.curvature());
+            value = P::fma(w3, point.value, value);
+            along = P::fma(grad, at, along);
+            P::store(grads + j, grad);
+            if constexpr (want_hvp) P::store(curve + j, w3 * point.curvature());
         }
-        scalars.along2 = S::sum(along) * inverse_width_;
-        scalars.log_p = S::sum(value) + mlp_.b3[0];
+        scalars.along2 = P::sum(along) * inverse_width_ * scalars.rstd2;
+        scalars.log_p = P::sum(value) + mlp_.b3[0];
     }
 
-    // da = r (g - n mean(g n)) into the operands, and as float32 for the tangents.
+    // da = r (g - n mean(g n)), n = r a, into the operands, and as float32 for the tangents.
     template <bool keep>
-    [[gnu::always_inline]] void norm_backward(std::int64_t row, const float* grad, const float* normed, float rstd,
+    [[gnu::always_inline]] void norm_backward(std::int64_t row, const float* grad, const float* a, float rstd,
                                               float along, float* kept) {
         const std::int64_t width = width_;
         Operand* out = h_ + row * h_stride_;
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec da = S::set1(rstd) * S::fnma(S::load(normed + j), S::set1(along), S::load(grad + j));
-            Op::store(out + j, da);
-            if constexpr (keep) S::store(kept + row * stride_ + j, da);
+        const Vec of_grad = P::set1(rstd), of_a = P::set1(rstd * rstd * along);
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec da = P::fms(of_grad, P::load(grad + j), of_a * P::load(a + j));
+            store_operands<S, Op>(out + j, da);
+            if constexpr (keep) P::store(row_of(kept, row) + j, da);
         }
     }
 
     template <bool want_hvp>
     [[gnu::always_inline]] void backward_first(std::int64_t row) {
         const std::int64_t width = width_;
-        const float* normed = normed1_ + row * stride_;
-        const float* slope = slope1_ + row * stride_;
-        float* grad = work_ + row * stride_;
-        float* curve = want_hvp ? curve1_ + row * stride_ : nullptr;
-        Vec sum = S::zero();
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec dh = S::load(grad + j);
-            const Vec g = dh * S::load(slope + j);
-            sum = S::fma(g, S::load(normed + j), sum);
-            S::store(grad + j, g);
-            if constexpr (want_hvp) S::store(curve + j, dh * S::load(curve + j));
+        const float* a = row_of(a1_, row);
+        const float* slope = row_of(slope1_, row);
+        float* grad = row_of(work_, row);
+        float* curve = want_hvp ? row_of(curve1_, row) : nullptr;
+        Vec along = P::zero();
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec dh = P::load(grad + j);
+            const Vec g = dh * P::load(slope + j);
+            along = P::fma(g, P::load(a + j), along);
+            P::store(grad + j, g);
+            if constexpr (want_hvp) P::store(curve + j, dh * P::load(curve + j));
         }
-        scalars_[row].along1 = S::sum(sum) * inverse_width_;
+        scalars_[row].along1 = P::sum(along) * inverse_width_ * scalars_[row].rstd1;
     }
 
     [[gnu::always_inline]] void hessian_vector(const float* vector, std::int64_t vector_stride, float* hvp,
                                                std::int64_t hvp_stride) {
         const auto first = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) {
-                scalars_[row].slant1 = mean_product(row_of(normed1_, row), row_of(tangent1_, row));
+                scalars_[row].slant1 = scalars_[row].rstd1 * mean_product(row_of(a1_, row), row_of(tangent1_, row));
             });
             each_row(begin, end, [&](std::int64_t row) { tangent_first(row); });
         };
@@ -247,12 +250,12 @@ class EnergyBlock {
         }
         const auto second = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) {
-                scalars_[row].slant2 = mean_product(row_of(normed2_, row), row_of(work_, row));
+                scalars_[row].slant2 = scalars_[row].rstd2 * mean_product(row_of(a2_, row), row_of(work_, row));
             });
             each_row(begin, end, [&](std::int64_t row) { tangent_second(row, row_of(grad_, row - begin)); });
             each_row(begin, end, [&](std::int64_t row) {
                 const RowScalars& scalars = scalars_[row];
-                norm_backward_tangent(row, row_of(normed2_, row), row_of(work_, row), row_of(grad_, row - begin),
+                norm_backward_tangent(row, row_of(a2_, row), row_of(work_, row), row_of(grad_, row - begin),
                                       row_of(da2_, row), scalars.rstd2, scalars.along2, scalars.slant2);
             });
         };
@@ -261,7 +264,7 @@ class EnergyBlock {
             each_row(begin, end, [&](std::int64_t row) { tangent_backward_first(row); });
             each_row(begin, end, [&](std::int64_t row) {
                 const RowScalars& scalars = scalars_[row];
-                norm_backward_tangent(row, row_of(normed1_, row), row_of(tangent1_, row), row_of(work_, row),
+                norm_backward_tangent(row, row_of(a1_, row), row_of(tangent1_, row), row_of(work_, row),
                                       row_of(da1_, row), scalars.rstd1, scalars.along1, scalars.slant1);
             });
         };
@@ -278,86 +281,89 @@ class EnergyBlock {
         }
     }
 
-    [[gnu::always_inline]] float mean_product(const float* a, const float* b) const {
-        return dot_row<S>(a, b, width_) * inverse_width_;
+    [[gnu::always_inline]] float mean_product(const float* x, const float* y) const {
+        return dot_row<P>(x, y, width_) * inverse_width_;
     }
 
     // tn = r (ta - n mean(n ta)), in place; th = slope tn.
     [[gnu::always_inline]] void tangent_first(std::int64_t row) {
         const std::int64_t width = width_;
-        const float* normed = normed1_ + row * stride_;
-        const float* slope = slope1_ + row * stride_;
-        float* tangent = tangent1_ + row * stride_;
+        const float* a = row_of(a1_, row);
+        const float* slope = row_of(slope1_, row);
+        float* tangent = row_of(tangent1_, row);
         Operand* out = h_ + row * h_stride_;
-        const Vec rstd = S::set1(scalars_[row].rstd1);
-        const Vec slant = S::set1(scalars_[row].slant1);
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec tn = rstd * S::fnma(S::load(normed + j), slant, S::load(tangent + j));
-            S::store(tangent + j, tn);
-            Op::store(out + j, tn * S::load(slope + j));
+        const float rstd = scalars_[row].rstd1;
+        const Vec of_tangent = P::set1(rstd), of_a = P::set1(rstd * rstd * scalars_[row].slant1);
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec tn = P::fms(of_tangent, P::load(tangent + j), of_a * P::load(a + j));
+            P::store(tangent + j, tn);
+            store_operands<S, Op>(out + j, tn * P::load(slope + j));
         }
     }
 
     // The tangent of da = r (g - n mean(g n)), where tr = -r^2 mean(n ta) and
     // mean(g tn) = mean(da tn) / r + mean(g n) mean(n tn), mean(n tn) = mean(n ta) eps r^3:
     // no other copy of g is needed.
-    [[gnu::always_inline]] void norm_backward_tangent(std::int64_t row, const float* normed, const float* tn,
+    [[gnu::always_inline]] void norm_backward_tangent(std::int64_t row, const float* a, const float* tn,
                                                       const float* tg, const float* da, float rstd, float along,
                                                       float slant) {
         const std::int64_t width = width_;
         Operand* out = h_ + row * h_stride_;
         const float eps = static_cast<float>(kLayerNormEps);
         const float t_along = scalars_[row].t_along + along * slant * eps * rstd * rstd * rstd;
-        const Vec r = S::set1(rstd), c = S::set1(along), tc = S::set1(t_along), shrink = S::set1(rstd * slant);
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec inner = S::fnma(S::load(normed + j), tc, S::fnma(S::load(tn + j), c, S::load(tg + j)));
-            Op::store(out + j, S::fnma(shrink, S::load(da + j), r * inner));
+        const Vec of_tg = P::set1(rstd), of_tn = P::set1(rstd * along), of_a = P::set1(rstd * rstd * t_along);
+        const Vec of_da = P::set1(rstd * slant);
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec taken = P::fma(of_da, P::load(da + j), of_a * P::load(a + j));
+            const Vec tda = P::fnma(of_tn, P::load(tn + j), P::fms(of_tg, P::load(tg + j), taken));
+            store_operands<S, Op>(out + j, tda);
         }
     }
 
-    // mean(tg n) + mean(da tn) / r
-    [[gnu::always_inline]] float along_tangent(Vec tg_normed, Vec da_tn, float rstd) const {
-        return (S::sum(tg_normed) + S::sum(da_tn) / rstd) * inverse_width_;
+    // mean(tg n) + mean(da tn) / r, from the sums of tg a and da tn.
+    [[gnu::always_inline]] float along_tangent(Vec tg_a, Vec da_tn, float rstd) const {
+        return (P::sum(tg_a) * rstd + P::sum(da_tn) / rstd) * inverse_width_;
     }
 
     [[gnu::always_inline]] void tangent_second(std::int64_t row, float* grad_tangents) {
         const std::int64_t width = width_;
-        const float* normed = normed2_ + row * stride_;
-        const float* curve = curve2_ + row * stride_;
-        const float* da = da2_ + row * stride_;
-        float* tangent = work_ + row * stride_;
+        const float* a = row_of(a2_, row);
+        const float* curve = row_of(curve2_, row);
+        const float* da = row_of(da2_, row);
+        float* tangent = row_of(work_, row);
         RowScalars& scalars = scalars_[row];
-        const Vec r = S::set1(scalars.rstd2), m = S::set1(scalars.slant2);
-        Vec tg_normed = S::zero(), da_tn = S::zero();
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec n = S::load(normed + j);
-            const Vec tn = r * S::fnma(n, m, S::load(tangent + j));
-            const Vec tg = tn * S::load(curve + j);
-            tg_normed = S::fma(tg, n, tg_normed);
-            da_tn = S::fma(S::load(da + j), tn, da_tn);
-            S::store(tangent + j, tn);
-            S::store(grad_tangents + j, tg);
+        const float rstd = scalars.rstd2;
+        const Vec of_tangent = P::set1(rstd), of_a = P::set1(rstd * rstd * scalars.slant2);
+        Vec tg_a = P::zero(), da_tn = P::zero();
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec at = P::load(a + j);
+            const Vec tn = P::fms(of_tangent, P::load(tangent + j), of_a * at);
+            const Vec tg = tn * P::load(curve + j);
+            tg_a = P::fma(tg, at, tg_a);
+            da_tn = P::fma(P::load(da + j), tn, da_tn);
+            P::store(tangent + j, tn);
+            P::store(grad_tangents + j, tg);
         }
-        scalars.t_along = along_tangent(tg_normed, da_tn, scalars.rstd2);
+        scalars.t_along = along_tangent(tg_a, da_tn, rstd);
     }
 
     [[gnu::always_inline]] void tangent_backward_first(std::int64_t row) {
         const std::int64_t width = width_;
-        const float* normed = normed1_ + row * stride_;
-        const float* slope = slope1_ + row * stride_;
-        const float* curve = curve1_ + row * stride_;
-        const float* tangent = tangent1_ + row * stride_;
-        const float* da = da1_ + row * stride_;
-        float* work = work_ + row * stride_;
-        Vec tg_normed = S::zero(), da_tn = S::zero();
-        for (std::int64_t j = 0; j < width; j += S::kLanes) {
-            const Vec tn = S::load(tangent + j);
-            const Vec tg = S::fma(S::load(work + j), S::load(slope + j), S::load(curve + j) * tn);
-            tg_normed = S::fma(tg, S::load(normed + j), tg_normed);
-            da_tn = S::fma(S::load(da + j), tn, da_tn);
-            S::store(work + j, tg);
+        const float* a = row_of(a1_, row);
+        const float* slope = row_of(slope1_, row);
+        const float* curve = row_of(curve1_, row);
+        const float* tangent = row_of(tangent1_, row);
+        const float* da = row_of(da1_, row);
+        float* work = row_of(work_, row);
+        Vec tg_a = P::zero(), da_tn = P::zero();
+        for (std::int64_t j = 0; j < width; j += P::kLanes) {
+            const Vec tn = P::load(tangent + j);
+            const Vec tg = P::fma(P::load(work + j), P::load(slope + j), P::load(curve + j) * tn);
+            tg_a = P::fma(tg, P::load(a + j), tg_a);
+            da_tn = P::fma(P::load(da + j), tn, da_tn);
+            P::store(work + j, tg);
         }
-        scalars_[row].t_along = along_tangent(tg_normed, da_tn, scalars_[row].rstd1);
+        scalars_[row].t_along = along_tangent(tg_a, da_tn, scalars_[row].rstd1);
     }
 
     const PackedMlp& mlp_;
@@ -367,9 +373,9 @@ class EnergyBlock {
     std::int64_t floats_ = 0;
     Operand* x_;  // x, then the vector
     Operand* h_;  // h1, da2, da1, th1, tda2, tda1 in turn: a tile is read before it is overwritten
-    float* normed1_;
+    float* a1_;
     float* slope1_;  // dh1 / dn1
-    float* normed2_;
+    float* a2_;
     float* score_;
     float* grad_;  // g2, then tg2, of one tile
     RowScalars* scalars_;

@@ -10,6 +10,7 @@ template <class S, class Op>
 class ScoreBlock {
   public:
     using Vec = typename S::Vec;
+    using P = Pair<S>;
     using Operand = typename Op::Type;
 
     [[gnu::always_inline]] ScoreBlock(const PackedMlp& mlp, std::int64_t rows, float* scratch)
@@ -80,15 +81,16 @@ class ScoreBlock {
     [[gnu::always_inline]] void activate(std::int64_t from, std::int64_t to, const ModulationOf& modulation) {
         const std::int64_t width = width_;
         for (std::int64_t row = from; row < to; ++row) {
-            rstd_[row] = row_rstd<S>(a_ + row * stride_, width, inverse_width_);
+            rstd_[row] = row_rstd<P>(a_ + row * stride_, width, inverse_width_);
         }
         for (std::int64_t row = from; row < to; ++row) {
             const float* gain = modulation(row);
             const float* a = a_ + row * stride_;
-            const Vec rstd = S::set1(rstd_[row]);
+            const auto rstd = P::set1(rstd_[row]);
             Operand* h = h_ + row * h_stride_;
-            for (std::int64_t j = 0; j < width; j += S::kLanes) {
-                Op::store(h + j, SiluPoint<S, Op>(S::load(a + j), rstd, gain + j, gain + width + j).value);
+            for (std::int64_t j = 0; j < width; j += P::kLanes) {
+                const SiluPoint<P, Op::kExactSigmoid> point(P::load(a + j), rstd, gain + j, gain + width + j);
+                store_operands<S, Op>(h + j, point.value);
             }
         }
     }
