@@ -1,4 +1,4 @@
-"""Shared fixtures: seeds, poisoned memory, every backend and instruction set of this machine, real data where it lies."""
+"""Shared fixtures: seeds, poisoned memory, each backend and instruction set of this machine, real data if present."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,6 @@ def usable_isas() -> list[str]:
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     torch.manual_seed(0)
-    np.random.seed(0)
 
 
 @pytest.fixture(autouse=True)

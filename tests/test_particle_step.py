@@ -189,8 +189,8 @@ def test_writes_nothing_beyond_its_output(isa: str) -> None:
     x, direction, mass, missing = inputs(9, 13)
     out = torch.full((11, 19), 7.0)
     _native.core().particle_step(
-        isa, 1, 9, 13, x.data_ptr(), 13, direction.data_ptr(), 13, mass.data_ptr(), missing.data_ptr(), 13, out.data_ptr(),
-        19, 0.1, 0.0, (0, 0, 0, 0, 0.0, 0.0, 0.0, 1.0, 1.0), (0, 0, 1, 1, 0, 0),
+        isa, 1, 9, 13, x.data_ptr(), 13, direction.data_ptr(), 13, mass.data_ptr(), missing.data_ptr(), 13,
+        out.data_ptr(), 19, 0.1, 0.0, (0, 0, 0, 0, 0.0, 0.0, 0.0, 1.0, 1.0), (0, 0, 1, 1, 0, 0),
     )  # fmt: skip
     assert bool((out[9:] == 7).all())
     assert bool((out[:, 13:] == 7).all())
@@ -249,5 +249,5 @@ def test_bad_values_name_the_argument(change: dict[str, object], message: str) -
 
 def test_a_mask_that_is_not_boolean_raises() -> None:
     x, direction, mass, missing = inputs(4, 6)
-    with pytest.raises(TypeError, match="missing must be torch.bool, got torch.float32"):
+    with pytest.raises(TypeError, match=r"missing must be torch\.bool, got torch\.float32"):
         ops.particle_step(x, direction, mass, missing.float(), eta=0.1)

@@ -1,4 +1,4 @@
-"""proximal_recursion: the fused inner loop against its parts, float64, and the promises about cells, threads and memory."""
+"""proximal_recursion: the fused loop against its parts and float64; promises about cells, threads and memory."""
 
 from __future__ import annotations
 
@@ -247,9 +247,10 @@ starts = torch.arange(0, length - 12, stride)
 weights = (torch.zeros(256, dim), torch.zeros(256), torch.zeros(256, 256), torch.zeros(256), torch.zeros(dim, 256))
 arguments = (*weights, torch.zeros(dim), torch.zeros(1, 4, 256))
 options = {"head": "direct", "sigma": 0.1, "iterations": 1, "eta": 0.01, "backend": "cpu"}
-ops.proximal_recursion(series[:600], missing[:600], starts[starts < 588], torch.arange(7)[None], 12, *arguments, **options)
+columns = torch.arange(7)[None]
+ops.proximal_recursion(series[:600], missing[:600], starts[starts < 588], columns, 12, *arguments, **options)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-ops.proximal_recursion(series, missing, starts, torch.arange(7)[None], 12, *arguments, **options)
+ops.proximal_recursion(series, missing, starts, columns, 12, *arguments, **options)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 

@@ -1,4 +1,4 @@
-"""Every op is complete: one name in every folder, a reference, tests, a benchmark and a docstring that says what it must."""
+"""Every op is complete: one name in every folder, a reference, tests, a benchmark and a full docstring."""
 
 from __future__ import annotations
 

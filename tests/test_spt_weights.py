@@ -202,8 +202,8 @@ def test_writes_nothing_beyond_its_outputs(isa: str) -> None:
     log_w, log_p, score_sq, _ = inputs(29, 8)
     log_w_new, mass = torch.full((45,), 7.0), torch.full((45,), 7.0)
     _native.core().spt_weights(
-        isa, 1, 29, 8, log_w.data_ptr(), log_p.data_ptr(), score_sq.data_ptr(), 0, log_w_new.data_ptr(), mass.data_ptr(),
-        0.1, 0.3, 0.2, 1.0, True,
+        isa, 1, 29, 8, log_w.data_ptr(), log_p.data_ptr(), score_sq.data_ptr(), 0, log_w_new.data_ptr(),
+        mass.data_ptr(), 0.1, 0.3, 0.2, 1.0, True,
     )  # fmt: skip
     assert bool((log_w_new[29:] == 7).all())
     assert bool((mass[29:] == 7).all())

@@ -371,6 +371,12 @@ def _refusal(series: Tensor, network: Network, log_ref: Tensor | None, precision
     return kernel_refusal({"series": series, "log_ref": log_ref}) or network_refusal(network, precision, backends.isa())
 
 
+# The registered op takes float32, and float64 through the scalar oracle.
+
+_ADAM = (AdamState.beta1, AdamState.beta2, AdamState.eps)
+_SAMPLE = 0
+
+
 def _impl(
     series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, window: int, *rest: Any
 ) -> tuple[Tensor, Tensor]:
@@ -381,32 +387,44 @@ def _impl(
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     log_ref = None if log_ref is None else log_ref.contiguous()
     length, sensors = series.shape
+    windows, (sets, width) = starts.shape[0], columns.shape
     series_new = torch.empty(length, sensors, dtype=series.dtype)
-    log_w = torch.empty(starts.shape[0] * columns.shape[0], dtype=series.dtype)
-    _native.core().proximal_recursion(
-        mlp_pack(network, settings.head, precision),
-        threads,
-        length,
-        sensors,
-        address(series),
-        row_stride(series),
-        address(missing),
-        row_stride(missing),
-        starts.shape[0],
-        address(starts),
-        columns.shape[0],
-        columns.shape[1],
-        address(columns),
-        window,
-        address(modulation),
-        modulation.shape[0],
-        address(index),
-        address(log_ref),
-        address(series_new),
-        sensors,
-        address(log_w),
-        *settings[1:],
+    log_w = torch.empty(windows * sets, dtype=series.dtype)
+    arguments = (
+        (
+            length,
+            sensors,
+            address(series),
+            row_stride(series),
+            address(missing),
+            row_stride(missing),
+            address(series_new),
+            sensors,
+        ),
+        (windows, address(starts), window, sets, width, address(columns)),
+        (address(modulation), modulation.shape[0], address(index), settings.sigma),
+        settings.iterations,
+        settings.eta,
+        (
+            settings.group,
+            address(log_ref),
+            settings.gamma,
+            settings.eta_w,
+            settings.tau,
+            settings.bound,
+            settings.robust,
+            address(log_w),
+        ),
+        _ADAM if settings.adam else None,
+        (settings.seed, _SAMPLE) if settings.dissipation else None,
     )
+    core = _native.core()
+    if series.dtype == torch.float64:
+        weights = network.dense_weights()
+        described = (network.hidden, network.dim, *map(address, weights))
+        core.proximal_recursion_ref_f64(described, settings.head, *arguments)
+    else:
+        core.proximal_recursion(mlp_pack(network, settings.head, precision), threads, *arguments)
     return series_new, log_w
 
 

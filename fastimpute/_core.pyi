@@ -1,0 +1,189 @@
+"""Compiled kernels: tensors come as addresses (0: absent), strides in elements; the callers keep the memory alive."""
+
+_Weights = tuple[int, int, int, int, int, int, int, int, int, int]
+_Moments = tuple[int, int, int, int, float, float, float, float, float]
+_Noise = tuple[int, int, int, int, int, int]
+_Series = tuple[int, int, int, int, int, int, int, int]
+_Patches = tuple[int, int, int, int, int, int]
+_Condition = tuple[int, int, int, float]
+_Spt = tuple[int, int, float, float, float, float, bool, int]
+
+class MlpPack:
+    def __init__(
+        self,
+        isa: str,
+        precision: str,
+        head: str,
+        hidden: int,
+        dim: int,
+        w1: int,
+        b1: int,
+        w2: int,
+        b2: int,
+        w3: int,
+        b3: int,
+        precision_matrix: int,
+        mean: int,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+
+def cpu_features() -> dict[str, bool]: ...
+def isas() -> list[str]: ...
+def spin_peak(isa: str, precision: str, steps: int) -> int: ...
+def energy_mlp(
+    pack: MlpPack,
+    threads: int,
+    rows: int,
+    x: int,
+    x_stride: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    vector: int,
+    vector_stride: int,
+    want_hvp: bool,
+    log_p: int,
+    score: int,
+    score_stride: int,
+    hvp: int,
+    hvp_stride: int,
+) -> None: ...
+def energy_mlp_ref_f64(
+    weights: _Weights,
+    rows: int,
+    x: int,
+    x_stride: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    vector: int,
+    vector_stride: int,
+    want_hvp: bool,
+    log_p: int,
+    score: int,
+    score_stride: int,
+    hvp: int,
+    hvp_stride: int,
+) -> None: ...
+def score_mlp(
+    pack: MlpPack,
+    threads: int,
+    rows: int,
+    x: int,
+    x_stride: int,
+    sigma: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    score: int,
+    score_stride: int,
+) -> None: ...
+def score_mlp_ref_f64(
+    weights: _Weights,
+    rows: int,
+    x: int,
+    x_stride: int,
+    sigma: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    score: int,
+    score_stride: int,
+) -> None: ...
+def spt_weights(
+    isa: str,
+    threads: int,
+    rows: int,
+    group: int,
+    log_w: int,
+    log_p: int,
+    score_sq: int,
+    log_ref: int,
+    log_w_new: int,
+    mass: int,
+    gamma: float,
+    eta_w: float,
+    tau: float,
+    bound: float,
+    robust: bool,
+) -> None: ...
+def spt_weights_ref_f64(
+    rows: int,
+    group: int,
+    log_w: int,
+    log_p: int,
+    score_sq: int,
+    log_ref: int,
+    log_w_new: int,
+    mass: int,
+    gamma: float,
+    eta_w: float,
+    tau: float,
+    bound: float,
+    robust: bool,
+) -> None: ...
+def particle_step(
+    isa: str,
+    threads: int,
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    direction: int,
+    direction_stride: int,
+    mass: int,
+    missing: int,
+    missing_stride: int,
+    x_new: int,
+    x_new_stride: int,
+    eta: float,
+    drift: float,
+    moments: _Moments,
+    noise: _Noise,
+) -> None: ...
+def particle_step_ref_f64(
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    direction: int,
+    direction_stride: int,
+    mass: int,
+    missing: int,
+    missing_stride: int,
+    x_new: int,
+    x_new_stride: int,
+    eta: float,
+    drift: float,
+    moments: _Moments,
+    noise: _Noise,
+) -> None: ...
+def proximal_recursion(
+    pack: MlpPack,
+    threads: int,
+    series: _Series,
+    patches: _Patches,
+    condition: _Condition,
+    iterations: int,
+    eta: float,
+    spt: _Spt,
+    adam: tuple[float, float, float] | None,
+    dissipation: tuple[int, int] | None,
+) -> None: ...
+def proximal_recursion_ref_f64(
+    weights: _Weights,
+    head: str,
+    series: _Series,
+    patches: _Patches,
+    condition: _Condition,
+    iterations: int,
+    eta: float,
+    spt: _Spt,
+    adam: tuple[float, float, float] | None,
+    dissipation: tuple[int, int] | None,
+) -> None: ...
