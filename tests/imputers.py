@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastimpute import LinearImputer
+from fastimpute import LinearImputer, SPIRITImputer
 from fastimpute.imputer import BaseImputer
 
 Factory = Callable[..., BaseImputer[Any]]
@@ -18,7 +18,12 @@ def linear(**settings: Any) -> BaseImputer[Any]:
     return LinearImputer(**settings)
 
 
-FACTORIES: dict[str, Factory] = {"linear": linear}
+def spirit(**settings: Any) -> BaseImputer[Any]:
+    budget = {"loops": 1, "train_steps": 4, "iterations": 2, "hidden_dim": 32, "random_state": 0, "verbose": False}
+    return SPIRITImputer(**{**budget, **settings})
+
+
+FACTORIES: dict[str, Factory] = {"linear": linear, "spirit": spirit}
 
 
 def gappy(rows: int = 60, sensors: int = 4, rate: float = 0.3, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:

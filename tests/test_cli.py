@@ -18,7 +18,7 @@ from imputers import gappy, gappy_frame
 
 def run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fastimpute.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **settings})
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **settings})
 
 
 def refused(*arguments: object) -> str:
@@ -49,6 +49,13 @@ def test_impute_keeps_what_was_observed(source: Path, tmp_path: Path) -> None:
     before, after = pd.read_csv(source), pd.read_csv(tmp_path / "out.csv")
     pd.testing.assert_frame_equal(after.where(before.notna()), before, check_exact=True)
     assert after.notna().all(axis=None)
+
+
+@pytest.mark.slow
+def test_the_default_method_is_spirit(source: Path, tmp_path: Path) -> None:
+    done = run("impute", source, tmp_path / "out.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pd.read_csv(tmp_path / "out.csv").notna().all(axis=None)
 
 
 def test_fit_then_impute_with_the_model(source: Path, tmp_path: Path) -> None:
