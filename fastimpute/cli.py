@@ -215,7 +215,7 @@ def info(as_json: bool) -> None:
             click.echo(f"{op:20}{backend:8}{'yes' if state['available'] else 'no':5}{state['reason']}")
 
 
-@commands.command(context_settings={"ignore_unknown_options": True})
+@commands.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Kernels against their baselines: a table, and JSON on request."""
