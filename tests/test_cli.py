@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from imputers import gappy, gappy_frame
+
+from fastimpute.cli import commands
 
 
 def run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +90,7 @@ def test_info_tells_versions_and_reasons() -> None:
     assert done.returncode == 0
     assert facts["backends"]["proximal_recursion"]["torch"]["available"] is True
     assert all(state["reason"] for row in facts["backends"].values() for state in row.values())
-    assert "energy_mlp" in run("info").stdout
+    assert "energy_mlp" in CliRunner().invoke(commands, ["info"]).stdout
 
 
 def test_version_and_help() -> None:
