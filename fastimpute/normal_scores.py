@@ -56,9 +56,9 @@ def _knots(seen: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.
     return np.quantile(seen, level) + np.arange(count) * 1e-4 * seen.std(), ndtri(level)
 
 
-def _extended(x: npt.NDArray[np.float32], source: npt.NDArray[np.float64], goal: npt.NDArray[np.float64]) -> (
-    npt.NDArray[np.float64]
-):
+def _extended(
+    x: npt.NDArray[np.float32], source: npt.NDArray[np.float64], goal: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     low = (goal[2] - goal[0]) / (source[2] - source[0])
     high = (goal[-1] - goal[-3]) / (source[-1] - source[-3])
     y = np.interp(x, source, goal)

@@ -90,11 +90,12 @@ def cell_table(columns: Indices, window: int, sensors: int) -> Indices:
     return (rows[None] + columns[:, None, :]).reshape(len(columns), -1)
 
 
-def gather(series: npt.NDArray[np.generic], starts: Indices, columns: Indices, window: int) -> npt.NDArray[np.generic]:
-    """Patches of a series (T, N), start-major: shape (S * G, L * k), same dtype."""
+def gather(series: Floats, starts: Indices, columns: Indices, window: int) -> Floats:
+    """Patches of a series (T, N), start-major: shape (S * G, L * k)."""
     steps, sensors = series.shape
     if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) <= steps - window:
-        raise ValueError(f"starts: expected windows of {window} rows inside 0..{steps}, got {starts.min()}..{starts.max()}")
+        found = f"{starts.min()}..{starts.max()}"
+        raise ValueError(f"starts: expected windows of {window} rows inside 0..{steps}, got {found}")
     table = cell_table(columns, window, sensors)
     index = (starts * sensors)[:, None, None] + table[None]
-    return series.reshape(-1)[index.reshape(-1, table.shape[1])]
+    return np.take(series, index.reshape(-1, table.shape[1]))

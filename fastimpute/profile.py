@@ -76,9 +76,9 @@ def _snap(lag: int) -> int:
     return nearest if abs(nearest - lag) <= 0.02 * lag else lag
 
 
-def _by_phase(table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], cycle: int) -> tuple[
-    npt.NDArray[np.float64], npt.NDArray[np.float64]
-]:
+def _by_phase(
+    table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], cycle: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Sums of table * weight and of weight by phase, each (cycle, N)."""
     steps, sensors = table.shape
     whole = -(-steps // cycle) * cycle
@@ -88,8 +88,9 @@ def _by_phase(table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], c
     return sums[0], sums[1]
 
 
-def _phase_mean(table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], cycle: int, reach: int,
-                prior: float) -> npt.NDArray[np.float64]:
+def _phase_mean(
+    table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], cycle: int, reach: int, prior: float
+) -> npt.NDArray[np.float64]:
     """Mean by phase, drawn towards the mean of the phases around it: (T, N)."""
     total, count = _by_phase(table, weight, cycle)
     near_total, near_count = total.copy(), count.copy()
@@ -97,7 +98,7 @@ def _phase_mean(table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64],
         share = float(np.exp(-0.5 * shift * shift))
         near_total += share * (np.roll(total, shift, 0) + np.roll(total, -shift, 0))
         near_count += share * (np.roll(count, shift, 0) + np.roll(count, -shift, 0))
-    mean = (total + prior * near_total / (near_count + 1e-3)) / (count + prior)
+    mean: npt.NDArray[np.float64] = (total + prior * near_total / (near_count + 1e-3)) / (count + prior)
     return mean[np.arange(len(table)) % cycle]
 
 
@@ -120,15 +121,21 @@ def calendar_mean(values: Floats, missing: Mask, period: Period, rounds: int = 3
     return mean.astype(np.float32)
 
 
-def _calendar_mean(table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], period: Period) -> (
-    npt.NDArray[np.float64]
-):
+def _calendar_mean(
+    table: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], period: Period
+) -> npt.NDArray[np.float64]:
     assert period.day is not None
     mean = _phase_mean(table, weight, period.day, reach=3, prior=3.0)
     if period.week is None:
         return mean
     total, count = _by_phase(table - mean, weight, period.week)
-    return mean + (total / (count + 3.0))[np.arange(len(table)) % period.week]
+    # empirical Bayes: the spread of the weekly means beyond that of their own noise says how far to believe them
+    noise = np.square(weight * (table - mean)).sum(0) / np.maximum(weight.sum(0), 1)
+    weekly = total / np.maximum(count, 1)
+    signal = np.maximum(np.square(weekly).mean(0) - noise / np.maximum(count.mean(0), 1), 1e-6)
+    weekly = total / (count + np.maximum(noise / signal, 1))
+    together: npt.NDArray[np.float64] = mean + weekly[np.arange(len(table)) % period.week]
+    return together
 
 
 def calendar_scale(residual: Floats, missing: Mask, period: Period) -> Floats:

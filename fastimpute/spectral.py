@@ -1,14 +1,14 @@
 """Stationary Gaussian model of the whole series: one cross-spectral matrix per frequency band, fitted by EM.
 
 A series of N sensors is seen as a circular Gaussian process. Its Fourier coefficients at different frequencies are
-independent, x_f ~ CN(0, S_b) for f in band b, so that the precision operator is diagonal in frequency: applying it costs
-one FFT, one N x N product per frequency and one inverse FFT. The conditional mean of the missing cells solves
+independent, x_f ~ CN(0, S_b) for f in band b, so that the precision operator is diagonal in frequency: applying it
+costs one FFT, one N x N product per frequency and one inverse FFT. The conditional mean of the missing cells solves
 P_mm x_m = -P_mo x_o by conjugate gradients; every lag and every sensor enters, without windows.
 
-EM: the E-step takes the conditional mean and one conditional draw (a draw of the model, minus its own conditional mean given
-its values at the observed cells), the M-step averages both periodograms. Coherences are pooled over neighbouring bands and,
-for many sensors, S_b^-1 is built sensor by sensor from regressions on the few most coherent sensors before it in a
-coarse-to-fine order (a Vecchia factor), which needs far fewer observations than a full N x N matrix.
+EM: the E-step takes the conditional mean and one conditional draw (a draw of the model, minus its own conditional mean
+given its values at the observed cells), the M-step averages both periodograms. Coherences are pooled over neighbouring
+bands and, for many sensors, S_b^-1 is built sensor by sensor from regressions on the few most coherent sensors before
+it in a coarse-to-fine order (a Vecchia factor), which needs far fewer observations than a full N x N matrix.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Mask = npt.NDArray[np.bool_]
 
 PAD = 64  # hidden steps that close the circle between the end and the beginning
 JITTER = 1e-6
+PUSH = 0.5  # EM is slow across long gaps: the mean goes half a step further
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SpectralOptions:
     Attributes:
         neighbours: sensors in each sensor's regression; None takes max(4, T // 400).
         first_band: bins of the lowest band; bands grow by `growth` up to `widest` bins.
-        pooling: strength of the pooled coherence (in bins per sensor).
+        pooling: strength of the pooled coherence, in bins; three bins per sensor come on top.
         level_pooling: strength, in bins, of the mean spectral shape of all sensors.
         shrinkage: weight of the diagonal in each coherence matrix.
     """
@@ -44,9 +45,9 @@ class SpectralOptions:
     first_band: int = 5
     growth: float = 1.2
     widest: int = 150
-    pooling: float = 4.0
-    level_pooling: float = 5.0
-    shrinkage: float = 0.01
+    pooling: float = 100.0
+    level_pooling: float = 6.0
+    shrinkage: float = 0.001
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,10 @@ class SpectralModel:
         self.edges = band_edges(self.length // 2 + 1, opt.first_band, opt.growth, opt.widest)
         wanted = max(4, steps // 400) if opt.neighbours is None else opt.neighbours
         self.neighbours = min(wanted, sensors - 1)
-        self.noise = torch.Generator().manual_seed(seed)
+        # the same white noise in every step: the draw then moves little and each solve starts near its end
+        self.noise = torch.randn(1, self.length, sensors, generator=torch.Generator().manual_seed(seed))
+        # conjugate gradients: more of them where one is cheap
+        self.iterations = int(np.clip(1.5e5 / np.sqrt(steps * sensors * (sensors + 50)), 20, 80))
         self.state = torch.zeros(self.length, sensors)  # the filling on the circle
         self.deviation = torch.zeros(self.length, sensors)
         self.hidden = torch.ones(self.length, sensors, dtype=torch.bool)
@@ -168,10 +172,11 @@ class SpectralModel:
         for band in range(len(matrices)):
             low, high = self.edges[band], self.edges[band + 1]
             out[:, low:high] = spectrum[:, low:high] @ matrices[band].mT
-        return torch.fft.irfft(out, n=self.length, dim=1, norm="ortho")
+        applied: Tensor = torch.fft.irfft(out, n=self.length, dim=1, norm="ortho")
+        return applied
 
     def _solve(self, series: Tensor, iterations: int, tolerance: float) -> Tensor:
-        """Conditional means of the hidden cells by conjugate gradients from the guess in place, series (R, length, N)."""
+        """Conditional means of the hidden cells by conjugate gradients from the guess in place: (R, length, N)."""
         free = self.hidden.to(series.dtype)
         precision, scale = self.spectra.precision, free / self.spectra.diagonal
         x = series.clone()
@@ -193,8 +198,7 @@ class SpectralModel:
         return x
 
     def _draw(self) -> Tensor:
-        white = torch.randn(1, self.length, self.sensors, generator=self.noise)
-        return self._per_band(self.spectra.factor, white)[0]
+        return self._per_band(self.spectra.factor, self.noise)[0]
 
     # ---- M-step -------------------------------------------------------------------------------------------------
     def _estimate(self, series: Tensor) -> Spectra:
@@ -228,7 +232,7 @@ class SpectralModel:
         kernel = torch.exp(-0.5 * ((centres[:, None] - centres[None]) / 0.7).square()) * counts
         kernel = kernel / kernel.sum(1, keepdim=True)
         pooled = (kernel @ coherence.real.flatten(1)).view(coherence.shape)
-        strength = opt.pooling * self.sensors
+        strength = opt.pooling + 3 * self.sensors
         share = (strength / (strength + counts))[:, None, None]
         return (1 - share) * coherence + share * pooled
 
@@ -248,19 +252,21 @@ class SpectralModel:
         self.state = torch.cat([series, (1 - share) * series[-1] + share * series[0]])
         self.hidden = torch.ones(self.length, self.sensors, dtype=torch.bool)
         self.hidden[: self.steps] = torch.from_numpy(missing)
+        self.previous = self.state
         self.spectra = self._estimate(self.state[None])
 
-    def expect(self, iterations: int = 40, tolerance: float = 1e-3) -> Floats:
+    def expect(self, iterations: int | None = None, tolerance: float = 1e-3) -> Floats:
         """E-step: conditional mean of the missing cells under the present spectra, (T, N), and one conditional draw."""
         draw = self._draw()
-        pair = torch.stack([self.state, torch.where(self.hidden, torch.zeros(()), draw)])
-        self.state, mean = self._solve(pair, iterations, tolerance)
+        pair = torch.stack([self.state, draw - self.deviation])
+        self.previous = self.state
+        self.state, mean = self._solve(pair, iterations or self.iterations, tolerance)
         self.deviation = torch.where(self.hidden, draw - mean, torch.zeros(()))
         return self._filling()
 
     def maximise(self) -> None:
         """M-step: spectra of the conditional mean and the draw's deviation from it."""
-        self.spectra = self._estimate(torch.stack([self.state, self.deviation]))
+        self.spectra = self._estimate(torch.stack([self.state + PUSH * (self.state - self.previous), self.deviation]))
 
     def restore(self, values: Floats, missing: Mask) -> None:
         """See other cells than before (say, those held out for a trial); spectra stay."""
@@ -268,12 +274,12 @@ class SpectralModel:
         self.hidden[: self.steps] = torch.from_numpy(missing)
         self.state[: self.steps] = torch.where(self.hidden[: self.steps], self.state[: self.steps], series)
 
-    def fill(self, iterations: int = 40, tolerance: float = 1e-3) -> Floats:
+    def fill(self, iterations: int | None = None, tolerance: float = 1e-3) -> Floats:
         """Conditional mean of the missing cells under the present spectra, (T, N)."""
-        self.state = self._solve(self.state[None], iterations, tolerance)[0]
+        self.state = self._solve(self.state[None], iterations or 2 * self.iterations, tolerance)[0]
         return self._filling()
 
-    def fit(self, values: Floats, missing: Mask, *, steps: int = 4, iterations: int = 40) -> Floats:
+    def fit(self, values: Floats, missing: Mask, *, steps: int = 4, iterations: int | None = None) -> Floats:
         """EM from the filling in `values` (numbers, not NaN, at missing cells), then the conditional mean, (T, N).
 
         Observed cells come back bit-identical.

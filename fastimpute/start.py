@@ -1,14 +1,15 @@
 """The filling that an imputer begins from: candidates fitted without some held-out cells, judged and blended on these.
 
-Candidates: straight lines, a day and week profile, and stationary Gaussian models of the whole series (fastimpute.spectral)
-in the series' own units, scaled by the spread of each phase of the day, and on normal scores.
+Candidates: straight lines, a day and week profile, and stationary Gaussian models of the whole series
+(fastimpute.spectral) in the series' own units, scaled by the spread of each phase of the day, and on normal scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastimpute.blend import Blend, scores
 from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
 from fastimpute.normal_scores import NormalScores
 from fastimpute.profile import Period, calendar_mean, calendar_scale, detect_period, profile
-from fastimpute.spectral import SpectralModel, Spectra
+from fastimpute.spectral import Spectra, SpectralModel
 
 __all__ = ["Blend", "Period", "Start", "choose_start", "detect_period", "gap_distance", "hold_out", "linear", "profile"]
 
@@ -45,7 +46,7 @@ class SpectralCandidate:
         if period.day is not None:
             damping = np.exp(-(gap_distance(hidden) - 1) / 6.0).astype(np.float32)
             first = np.where(hidden, first * damping, first)
-        self.model = SpectralModel(*values.shape, seed=seed)
+        self.model = SpectralModel(values.shape[0], values.shape[1], seed=seed)
         self.model.begin(first, hidden)
         self.best = np.inf
         self.trials: dict[str, Floats] = {}
@@ -121,7 +122,6 @@ class Start:
     name: str
     period: Period
     blend: Blend
-    errors: dict[str, str] = field(default_factory=dict)
 
 
 def choose_start(
@@ -160,11 +160,11 @@ def choose_start(
         for name, model in models.items():
             candidates |= {name + suffix: filled for suffix, filled in model.trials.items()}
         blend = Blend.fit(candidates, values, holdout, hidden)
-        used = blend.used()
         finals = {"linear": linear(values, missing)}
         if "profile" in candidates:
             finals["profile"] = profile(values, missing, cycles)
-        for name, refitted in zip(models, run(lambda model: model.refit(values, missing), models.values()), strict=True):
+        refits = run(lambda model: model.refit(values, missing), models.values())
+        for name, refitted in zip(models, refits, strict=True):
             finals |= {name + suffix: filled for suffix, filled in refitted.items()}
     trial = blend.apply(candidates, hidden, values)
     judged = {name: scores(filled, values, holdout) for name, filled in candidates.items()}
@@ -199,7 +199,7 @@ def _spectral_candidates(
 
     def finish(kind: str) -> SpectralCandidate:
         if kind == "spectral":
-            model = plain[chosen]
+            model: SpectralCandidate = plain[chosen]
         else:
             normal = kind == "spectral-scores"
             model = SpectralCandidate(values, hidden, cycle, scaled=not normal, normal=normal, seed=seed)
@@ -210,19 +210,14 @@ def _spectral_candidates(
     return dict(zip(kinds, run(finish, kinds), strict=True))
 
 
-class _one_thread_each:
+@contextmanager
+def _one_thread_each() -> Iterator[Callable[[Callable[[Item], Result], Iterable[Item]], list[Result]]]:
     """Run candidates side by side, each on one thread, so that results do not depend on the number of threads."""
-
-    def __enter__(self) -> Callable[..., list[Any]]:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
-
-        def run(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-            return list(self.pool.map(task, items))
-
-        return run
-
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self.threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield lambda task, items: list(pool.map(task, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
