@@ -1,5 +1,5 @@
 // The weight update of one group, once for all instruction sets: included inside the namespace of one of them, with
-// kWidth = its floats per vector. Groups are short (they stay in cache), so passes cost little beside memory.
+// kWidth = its floats per vector. Groups are short (they stay in cache), so passes over one cost little beside memory.
 
 // Sums in float within a block, in double across blocks: exact enough for any group, in a fixed order.
 struct BlockSum {
@@ -19,24 +19,36 @@ struct BlockSum {
     }
 };
 
-// Calls body(load, store, lanes) over [0, count) in whole vectors; the tail goes through a padded buffer.
-[[gnu::always_inline]] static inline V::Float load_tail(const float* source, std::int64_t left, float padding) {
-    float buffer[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) buffer[lane] = lane < left ? source[lane] : padding;
-    return V::load(buffer);
-}
-[[gnu::always_inline]] static inline void store_tail(float* target, V::Float value, std::int64_t left) {
-    for (int lane = 0; lane < left; ++lane) target[lane] = value[lane];
-}
-[[gnu::always_inline]] static inline V::Float load_some(const float* source, std::int64_t left, float padding) {
-    return left >= kWidth ? V::load(source) : load_tail(source, left, padding);
-}
-[[gnu::always_inline]] static inline void store_some(float* target, V::Float value, std::int64_t left) {
-    if (left >= kWidth) {
-        V::store(target, value);
-    } else {
-        store_tail(target, value, left);
+// Access to a whole vector of particles, and to the last few of a group; `select` puts `otherwise` into lanes beyond
+// them.
+struct Whole {
+    [[gnu::always_inline]] inline V::Float load(const float* source) const { return V::load(source); }
+    [[gnu::always_inline]] inline void store(float* target, V::Float value) const { V::store(target, value); }
+    [[gnu::always_inline]] inline V::Float select(V::Float value, float) const { return value; }
+};
+struct Tail {
+    std::int64_t left;
+
+    [[gnu::always_inline]] inline V::Float load(const float* source) const {
+        V::Float value = {};
+        for (int lane = 0; lane < left; ++lane) value[lane] = source[lane];
+        return value;
     }
+    [[gnu::always_inline]] inline void store(float* target, V::Float value) const {
+        for (int lane = 0; lane < left; ++lane) target[lane] = value[lane];
+    }
+    [[gnu::always_inline]] inline V::Float select(V::Float value, float otherwise) const {
+        for (int lane = static_cast<int>(left); lane < kWidth; ++lane) value[lane] = otherwise;
+        return value;
+    }
+};
+
+// body(first particle, Whole or Tail) over a group.
+template <typename Body>
+[[gnu::always_inline]] static inline void for_vectors(std::int64_t count, const Body& body) {
+    std::int64_t i = 0;
+    for (; i + kWidth <= count; i += kWidth) body(i, Whole{});
+    if (i < count) body(i, Tail{count - i});
 }
 
 struct Range {
@@ -44,27 +56,7 @@ struct Range {
     float highest;
 };
 
-// log_w_new <- the logits; returns their range.
-[[gnu::always_inline]] static inline Range update_logits(const SptWeights<float>& params,
-                                                         const ValueScale<float>& scaling, std::int64_t begin,
-                                                         std::int64_t count) {
-    const float kept = 1.0f - params.tau;
-    const float step = params.eta_w * scaling.scale;
-    const float half_gamma = 0.5f * params.gamma;
-    auto lowest = V::splat(__builtin_inff());
-    auto highest = V::splat(-__builtin_inff());
-    for (std::int64_t i = 0; i < count; i += kWidth) {
-        const std::int64_t row = begin + i;
-        const std::int64_t left = count - i;
-        const auto value =
-            load_some(params.log_p + row, left, 0.0f) - half_gamma * load_some(params.score_sq + row, left, 0.0f);
-        auto logit = kept * load_some(params.log_w + row, left, 0.0f) + step * (value - scaling.center);
-        if (params.log_ref != nullptr) logit += params.tau * load_some(params.log_ref + row, left, 0.0f);
-        store_some(params.log_w_new + row, logit, left);
-        if (left < kWidth) logit = load_tail(params.log_w_new + row, left, params.log_w_new[row]);
-        lowest = V::min(lowest, logit);
-        highest = V::max(highest, logit);
-    }
+[[gnu::always_inline]] static inline Range range_of(V::Float lowest, V::Float highest) {
     Range range{lowest[0], highest[0]};
     for (int lane = 1; lane < kWidth; ++lane) {
         range.lowest = lowest[lane] < range.lowest ? lowest[lane] : range.lowest;
@@ -73,19 +65,49 @@ struct Range {
     return range;
 }
 
+// log_w_new <- the logits; returns their range.
+template <bool kReference>
+[[gnu::always_inline]] static inline Range update_logits(const SptWeights<float>& params,
+                                                         const ValueScale<float>& scaling, std::int64_t begin,
+                                                         std::int64_t count) {
+    const float kept = 1.0f - params.tau;
+    const float step = params.eta_w * scaling.scale;
+    const float half_gamma = 0.5f * params.gamma;
+    const float infinity = __builtin_inff();
+    auto lowest = V::splat(infinity);
+    auto highest = V::splat(-infinity);
+    for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
+        const std::int64_t row = begin + i;
+        const auto value = part.load(params.log_p + row) - half_gamma * part.load(params.score_sq + row);
+        auto logit = kept * part.load(params.log_w + row) + step * (value - scaling.center);
+        if constexpr (kReference) logit += params.tau * part.load(params.log_ref + row);
+        part.store(params.log_w_new + row, logit);
+        lowest = V::min(lowest, part.select(logit, infinity));
+        highest = V::max(highest, part.select(logit, -infinity));
+    });
+    return range_of(lowest, highest);
+}
+
+// The next group's inputs, fetched while this group computes: otherwise memory and arithmetic would take turns.
+[[gnu::always_inline]] static inline void prefetch_next(const SptWeights<float>& params, std::int64_t row) {
+    __builtin_prefetch(params.log_w + row);
+    __builtin_prefetch(params.log_p + row);
+    __builtin_prefetch(params.score_sq + row);
+    __builtin_prefetch(params.log_w_new + row, 1);
+    __builtin_prefetch(params.mass + row, 1);
+}
+
 [[gnu::always_inline]] static inline V::Float clamp_lanes(V::Float value, float bound) {
     return V::max(V::min(value, V::splat(bound)), V::splat(-bound));
 }
 
 static inline double bounded_mean(const float* logits, std::int64_t count, float shift, float bound) {
     BlockSum sum;
-    const auto padding = exp_lanes(clamp_lanes(V::splat(-__builtin_inff()), bound))[0];
-    for (std::int64_t i = 0; i < count; i += kWidth) {
-        sum.add(exp_lanes(clamp_lanes(load_some(logits + i, count - i, -__builtin_inff()) - shift, bound)));
-    }
+    for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
+        sum.add(part.select(exp_lanes(clamp_lanes(part.load(logits + i) - shift, bound)), 0.0f));
+    });
     sum.flush();
-    const std::int64_t padded = (kWidth - count % kWidth) % kWidth;
-    return (sum.total - static_cast<double>(padded) * static_cast<double>(padding)) / static_cast<double>(count);
+    return sum.total / static_cast<double>(count);
 }
 
 // The shift that makes mean(exp(clamp(logits - shift))) one: the mean falls as the shift grows, so bisect.
@@ -101,38 +123,36 @@ static inline float bounded_shift(const float* logits, std::int64_t count, const
 
 void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>& scaling, std::int64_t begin,
                        std::int64_t count) {
-    const Range range = update_logits(params, scaling, begin, count);
+    const Range range = params.log_ref != nullptr ? update_logits<true>(params, scaling, begin, count)
+                                                  : update_logits<false>(params, scaling, begin, count);
     float* log_w_new = params.log_w_new + begin;
     float* mass = params.mass + begin;
     const float log_count = static_cast<float>(__builtin_log(static_cast<double>(count)));
 
     BlockSum sum;
-    for (std::int64_t i = 0; i < count; i += kWidth) {
-        const std::int64_t left = count - i;
-        const auto weight = exp_lanes(load_some(log_w_new + i, left, 0.0f) - range.highest);
-        store_some(mass + i, weight, left);
-        sum.add(left >= kWidth ? weight : load_tail(mass + i, left, 0.0f));
-    }
+    for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
+        prefetch_next(params, begin + count + i);
+        const auto weight = exp_lanes(part.load(log_w_new + i) - range.highest);
+        part.store(mass + i, weight);
+        sum.add(part.select(weight, 0.0f));
+    });
     sum.flush();
     const double mean = sum.total / static_cast<double>(count);
     const float log_mean = static_cast<float>(__builtin_log(mean));
     const float bound = params.bound;
-    const bool within = -log_mean <= bound && (range.lowest - range.highest) - log_mean >= -bound;
-    if (within) {
+    if (-log_mean <= bound && (range.lowest - range.highest) - log_mean >= -bound) {
         const float scale = static_cast<float>(1.0 / mean);
-        for (std::int64_t i = 0; i < count; i += kWidth) {
-            const std::int64_t left = count - i;
-            const auto log_mass = (load_some(log_w_new + i, left, 0.0f) - range.highest) - log_mean;
-            store_some(log_w_new + i, log_mass - log_count, left);
-            store_some(mass + i, load_some(mass + i, left, 0.0f) * scale, left);
-        }
+        const float shift = log_mean + log_count;
+        for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
+            part.store(log_w_new + i, (part.load(log_w_new + i) - range.highest) - shift);
+            part.store(mass + i, part.load(mass + i) * scale);
+        });
         return;
     }
     const float shift = bounded_shift(log_w_new, count, range, bound);
-    for (std::int64_t i = 0; i < count; i += kWidth) {
-        const std::int64_t left = count - i;
-        const auto log_mass = clamp_lanes(load_some(log_w_new + i, left, 0.0f) - shift, bound);
-        store_some(log_w_new + i, log_mass - log_count, left);
-        store_some(mass + i, exp_lanes(log_mass), left);
-    }
+    for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
+        const auto log_mass = clamp_lanes(part.load(log_w_new + i) - shift, bound);
+        part.store(log_w_new + i, log_mass - log_count);
+        part.store(mass + i, exp_lanes(log_mass));
+    });
 }

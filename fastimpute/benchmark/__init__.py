@@ -1,0 +1,110 @@
+"""Benchmarks of the ops, shared by `fastimpute bench` and `bench/`.
+
+Every candidate's answer is checked against float64 before it is timed, candidates take turns in one process, and each
+row
+states rate, share of the peak measured at the same time, error, threads, dtype and instruction set.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
+from fastimpute.benchmark.measure import Case, Row, measure
+from fastimpute.benchmark.network_cases import energy_case, score_case
+from fastimpute.benchmark.report import print_table, write_json
+from fastimpute.ops.registry import OPS
+
+DIMS = (24, 84, 168, 480)
+ROWS = 8192
+SMALL_ROWS = (1, 8, 64, 512)
+
+
+def _energy_cases(quick: bool) -> Iterator[Case]:
+    for dim in (84,) if quick else DIMS:
+        for hvp in (False, True):
+            yield energy_case(2048 if quick else ROWS, dim, hvp=hvp, compile_baseline=not quick)
+    if not quick:
+        for rows in SMALL_ROWS:
+            yield energy_case(rows, 168, hvp=False, compile_baseline=False)
+
+
+def _score_cases(quick: bool) -> Iterator[Case]:
+    for dim in (84,) if quick else DIMS:
+        yield score_case(2048 if quick else ROWS, dim, compile_baseline=not quick)
+
+
+def _weights_cases(quick: bool) -> Iterator[Case]:
+    for group in (512,) if quick else (128, 512, 4096):
+        yield weights_case(1 << (20 if quick else 22), group, compile_baseline=not quick)
+
+
+def _step_cases(quick: bool) -> Iterator[Case]:
+    for adam in (False, True):
+        yield step_case(20_000 if quick else 50_000, 168, adam=adam, compile_baseline=not quick)
+
+
+def _recursion_cases(quick: bool) -> Iterator[Case]:
+    for head in ("energy", "direct"):
+        for dim in (84,) if quick else DIMS:
+            yield recursion_case(head, 1024 if quick else 4096, dim, iterations=20)
+        if not quick:
+            yield recursion_case(head, 4096, 84, iterations=20, weights=True)
+
+
+CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
+    "energy_mlp": _energy_cases,
+    "score_mlp": _score_cases,
+    "spt_weights": _weights_cases,
+    "particle_step": _step_cases,
+    "proximal_recursion": _recursion_cases,
+}
+
+
+def run(names: list[str] | None = None, *, quick: bool = False, threads: int = 1, rounds: int = 9) -> list[Row]:
+    """Rows of the named ops, all of them by default.
+
+    Args:
+        names: ops to measure.
+        quick: one small shape per op and no torch.compile, some seconds in all.
+        threads: for the kernels and for torch.
+        rounds: turns of each candidate, of which the medians are reported.
+
+    Raises:
+        ValueError: an unknown op.
+        RuntimeError: a candidate whose answer is wrong.
+
+    Example:
+        >>> from fastimpute import benchmark
+        >>> rows = benchmark.run(["spt_weights"], quick=True)
+        >>> rows[0].op
+        'spt_weights'
+    """
+    unknown = sorted(set(names or ()) - set(OPS))
+    if unknown:
+        raise ValueError(f"names: expected ops among {tuple(OPS)}, got {unknown}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return [row for name in names or CASES for case in CASES[name](quick) for row in measure(case, rounds)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def main(arguments: list[str]) -> None:
+    """`fastimpute bench`: measures, prints the table and, if asked for, writes JSON."""
+    parser = argparse.ArgumentParser(prog="fastimpute bench", description="Measure the ops on this machine.")
+    parser.add_argument("ops", nargs="*", help=f"which of {', '.join(OPS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="one small shape per op, without torch.compile")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args(arguments)
+    rows = run(options.ops or None, quick=options.quick, threads=options.threads, rounds=options.rounds)
+    print_table(rows)
+    if options.json is not None:
+        write_json(rows, options.json)
