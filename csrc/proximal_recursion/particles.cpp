@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/mlp_kernels.h"
+#include "common/parallel_for.h"
 #include "common/scratch.h"
 #include "energy_mlp/energy_mlp.h"
 #include "particle_step/particle_step.h"
@@ -134,10 +135,10 @@ void Particles::evaluate_energy(const float* x) {
         return;
     }
     const std::int64_t block = want_hvp ? kernels->block_rows_hvp : kernels->block_rows;
-    float* scratch = thread_scratch(kernels->energy_scratch(pack_.packed(), std::min(block, count_), want_hvp));
-    for (std::int64_t begin = 0; begin < count_; begin += block) {
-        kernels->energy_block(pack_.packed(), args, begin, std::min(begin + block, count_), scratch);
-    }
+    const std::int64_t scratch = kernels->energy_scratch(pack_.packed(), std::min(block, count_), want_hvp);
+    parallel_for(0, count_, block, threads_, [&](std::int64_t begin, std::int64_t end, int) {
+        kernels->energy_block(pack_.packed(), args, begin, end, thread_scratch(scratch));
+    });
 }
 
 void Particles::evaluate_direct(const float* x) {
@@ -150,10 +151,10 @@ void Particles::evaluate_direct(const float* x) {
         return;
     }
     const std::int64_t block = kernels->block_rows;
-    float* scratch = thread_scratch(kernels->score_scratch(pack_.packed(), std::min(block, count_)));
-    for (std::int64_t begin = 0; begin < count_; begin += block) {
-        kernels->score_block(pack_.packed(), args, begin, std::min(begin + block, count_), scratch);
-    }
+    const std::int64_t scratch = kernels->score_scratch(pack_.packed(), std::min(block, count_));
+    parallel_for(0, count_, block, threads_, [&](std::int64_t begin, std::int64_t end, int) {
+        kernels->score_block(pack_.packed(), args, begin, end, thread_scratch(scratch));
+    });
 }
 
 void Particles::update_weights(std::int64_t first_patch, float* mass) {

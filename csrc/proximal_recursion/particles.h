@@ -13,10 +13,13 @@ namespace fastimpute {
 bool has_missing(const ProximalRecursionArgs<float>& args, std::int64_t patch);
 
 // One worker's particles: gathers up to `capacity` patches from the series and takes them through all iterations, in
-// its own buffers. Reused from task to task.
+// its own buffers. Reused from task to task. With more than one thread the network's row blocks are spread over them:
+// for groups that are fewer than the threads.
 class Particles {
   public:
     Particles(const MlpPack& pack, const ProximalRecursionArgs<float>& args, std::int64_t capacity);
+
+    void use_threads(int threads) { threads_ = threads; }
 
     // x (count, dim): the particles' rows, gathered, moved and left there. `mass`: given when the weights stay, else
     // written; with moving weights the patches are one whole group, consecutive, and their log_w is updated.
@@ -32,6 +35,7 @@ class Particles {
 
     const MlpPack& pack_;
     const ProximalRecursionArgs<float>& args_;
+    int threads_ = 1;
     std::int64_t dim_;
     std::int64_t count_ = 0;
     std::vector<std::int64_t> modulation_index_, noise_keys_;

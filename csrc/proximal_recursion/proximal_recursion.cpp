@@ -74,11 +74,22 @@ class Recursion {
     void move() {
         for (std::size_t i = 0; i < chosen_.size(); ++i) mass_[i] = start_mass(chosen_[i]);
         const auto count = static_cast<std::int64_t>(chosen_.size());
-        parallel_for(0, count, task_rows_, threads_, [&](std::int64_t first, std::int64_t last, int worker) {
-            std::optional<Particles>& particles = workers_[static_cast<std::size_t>(worker)];
-            if (!particles) particles.emplace(pack_, args_, std::min(task_rows_, args_.patches()));
-            particles->run(chosen_.data() + first, last - first, x_.data() + first * args_.dim(), mass_.data() + first);
-        });
+        // One of the two levels is parallel: tasks, or the network inside a task where there are too few of them.
+        const bool within = (count + task_rows_ - 1) / task_rows_ < threads_;
+        const int inner = within ? threads_ : 1;
+        parallel_for(0, count, task_rows_, within ? 1 : threads_,
+                     [&](std::int64_t first, std::int64_t last, int worker) {
+                         Particles& particles = worker_particles(worker, inner);
+                         particles.run(chosen_.data() + first, last - first, x_.data() + first * args_.dim(),
+                                       mass_.data() + first);
+                     });
+    }
+
+    Particles& worker_particles(int worker, int threads) {
+        std::optional<Particles>& particles = workers_[static_cast<std::size_t>(worker)];
+        if (!particles) particles.emplace(pack_, args_, task_rows_);
+        particles->use_threads(threads);
+        return *particles;
     }
 
     // B w before the first iteration.
