@@ -172,7 +172,7 @@ def evaluate(
     "--out", "folder", type=click.Path(path_type=Path), default=Path("demo_output"), help="Folder to write to."
 )
 @click.option("--days", default=7, help="Length of the simulated traffic.")
-@click.option("--sensors", default=48, help="Number of simulated sensors.")
+@click.option("--sensors", default=32, help="Number of simulated sensors.")
 @METHOD
 def demo(folder: Path, days: int, sensors: int, seed: int, quiet: bool, **choices: Any) -> None:
     """Simulate traffic with sensor faults, fill it, and score it against the known truth; with a picture."""

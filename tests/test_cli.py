@@ -20,7 +20,7 @@ from fastimpute.cli import commands
 
 
 def run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fastimpute.cli", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "fastimpute.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **settings})
 
 
@@ -192,7 +192,9 @@ main()
 def test_interrupt_leaves_no_output(where: str, number: int, status: int, source: Path, tmp_path: Path) -> None:
     before = source.read_bytes()
     code = SLOW.format(where=where, source=str(source), target=str(tmp_path / "out.csv"))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     time.sleep(0.1)

@@ -22,7 +22,7 @@ MODULES = [
 
 def test_importing_loads_neither_torch_nor_pandas() -> None:
     code = "import sys, fastimpute; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", fastimpute.__all__)
