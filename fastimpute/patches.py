@@ -98,4 +98,5 @@ def gather(series: Floats, starts: Indices, columns: Indices, window: int) -> Fl
         raise ValueError(f"starts: expected windows of {window} rows inside 0..{steps}, got {found}")
     table = cell_table(columns, window, sensors)
     index = (starts * sensors)[:, None, None] + table[None]
-    return np.take(series, index.reshape(-1, table.shape[1]))
+    patches: Floats = np.take(series, index.reshape(-1, table.shape[1]))
+    return patches

@@ -40,7 +40,7 @@ def autocorrelation(values: Floats, missing: Mask, lags: int) -> npt.NDArray[np.
 def detect_period(values: Floats, missing: Mask) -> Period:
     """Day and week from the autocorrelation of the observed cells; at least two cycles must be seen.
 
-    The day is the first peak nearly as high as the highest one, moved to a common number of steps within 2 %; the week
+    The day is the first peak at least half as high as the highest one, moved to a common number of steps within 2 %; the week
     is seven days where their autocorrelation stands above that of six and eight days.
     """
     steps = len(values)
@@ -52,7 +52,7 @@ def detect_period(values: Floats, missing: Mask) -> Period:
     if not peaks:
         return Period()
     highest = max(acf[lag] for lag in peaks)
-    day = _snap(next(lag for lag in peaks if acf[lag] >= 0.7 * highest))
+    day = _snap(next(lag for lag in peaks if acf[lag] >= 0.5 * highest))
     six, seven, eight = 6 * day, 7 * day, 8 * day
     if day >= 12 and steps >= 16 * day and eight <= lags and acf[seven] > (acf[six] + acf[eight]) / 2:
         return Period(day, seven)

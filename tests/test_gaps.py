@@ -1,0 +1,60 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fastimpute.gaps import gap_distance, gap_lengths, hold_out, linear
+
+masks = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 5)))
+
+
+@given(masks)
+def test_distance_is_the_least_number_of_steps_to_an_observation(missing: np.ndarray) -> None:
+    found = gap_distance(missing)
+    for sensor in range(missing.shape[1]):
+        seen = np.flatnonzero(~missing[:, sensor])
+        for row in range(len(missing)):
+            expected = np.abs(seen - row).min() if len(seen) else len(missing)
+            assert found[row, sensor] == expected
+
+
+@given(masks)
+def test_gap_lengths_add_up_to_the_missing_cells(missing: np.ndarray) -> None:
+    assert gap_lengths(missing).sum() == missing.sum()
+
+
+@given(masks)
+def test_straight_lines_keep_observations_and_their_range(missing: np.ndarray) -> None:
+    values = np.random.default_rng(0).normal(size=missing.shape).astype(np.float32)
+    filled = linear(np.where(missing, np.float32(np.nan), values), missing)
+    np.testing.assert_array_equal(filled[~missing], values[~missing])
+    for sensor in np.flatnonzero(~missing.all(0)):
+        seen = values[~missing[:, sensor], sensor]
+        assert filled[:, sensor].min() >= seen.min()
+        assert filled[:, sensor].max() <= seen.max()
+
+
+def test_a_sensor_never_seen_becomes_zero() -> None:
+    assert not linear(np.full((4, 1), np.nan, np.float32), np.ones((4, 1), bool)).any()
+
+
+@given(masks, st.integers(0, 5))
+def test_held_out_cells_are_observed_and_leave_half_of_each_sensor(missing: np.ndarray, seed: int) -> None:
+    held = hold_out(missing, 0.3, seed)
+    assert not (held & missing).any()
+    assert (2 * held.sum(0) <= (~missing).sum(0)).all()
+
+
+def test_held_out_runs_are_as_long_as_the_gaps() -> None:
+    missing = np.zeros((2000, 4), bool)
+    for start in range(20, 1900, 150):
+        missing[start : start + 30] = True
+    held = hold_out(missing, 0.1)
+    assert held.sum() > 300
+    assert np.median(gap_lengths(held)) > 15
+
+
+def test_the_same_seed_holds_out_the_same_cells() -> None:
+    missing = np.random.default_rng(0).random((300, 4)) < 0.3
+    np.testing.assert_array_equal(hold_out(missing, seed=3), hold_out(missing, seed=3))
+    assert (hold_out(missing, seed=3) != hold_out(missing, seed=4)).any()
