@@ -1,4 +1,4 @@
-"""energy_mlp: share of the measured peak, and ratios to autograd and torch.compile. Gates lie a little below the goals."""
+"""energy_mlp: share of the measured peak, ratios to autograd and torch.compile. Gates lie a little below the goals."""
 
 import pytest
 from conftest import Recorder

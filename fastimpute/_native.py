@@ -1,4 +1,4 @@
-"""The compiled module, loaded on first use, so that importing fastimpute works without it."""
+"""The compiled module, loaded by the ops: fastimpute imports without it, and says why it is missing."""
 
 from __future__ import annotations
 

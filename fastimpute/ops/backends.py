@@ -16,6 +16,10 @@ from fastimpute.ops.registry import BACKENDS, OPS
 
 _log = logging.getLogger("fastimpute")
 
+# Settled once, at import: torch.compile can then read them as constants.
+_WHY_MISSING: str | None = _native.why_missing()
+_BEST_ISA: str = _native.core().isas()[-1] if _WHY_MISSING is None else "none"
+
 
 class Availability(NamedTuple):
     """Whether a backend can serve, and why or with what."""
@@ -29,9 +33,8 @@ def _probe_torch() -> Availability:
 
 
 def _probe_cpu() -> Availability:
-    reason = _native.why_missing()
-    if reason is not None:
-        return Availability(False, reason)
+    if _WHY_MISSING is not None:
+        return Availability(False, _WHY_MISSING)
     return Availability(True, f"compiled kernels, {isa()}")
 
 
@@ -88,16 +91,10 @@ class _Forced:
     isa: str | None = None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def isa() -> str:
     """The instruction set the cpu kernels run on: the best usable one, or the one `use_isa` or FASTIMPUTE_CPU
     forces."""
-    return _Forced.isa or _best_isa()
-
-
-@functools.cache
-def _best_isa() -> str:
-    return str(_native.core().isas()[-1])
+    return _Forced.isa or _BEST_ISA
 
 
 @contextlib.contextmanager
@@ -115,11 +112,6 @@ def use_isa(name: str) -> Iterator[None]:
         yield
     finally:
         _Forced.isa = previous
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _why_missing() -> str | None:
-    return _native.why_missing()
 
 
 def choose(op: str, requested: str, refusal: Callable[[], str | None]) -> str:
@@ -140,17 +132,16 @@ def choose(op: str, requested: str, refusal: Callable[[], str | None]) -> str:
         known = probe(requested)
         why = f"no {requested} kernel for this op" if known.available else known.reason
         raise ValueError(f"{op}: backend {requested!r} cannot serve: {why}")
-    missing = _why_missing()
-    reason = missing or refusal()
+    reason = _WHY_MISSING or refusal()
     if reason is None:
         return "cpu"
     if requested == "cpu":
         raise ValueError(f"{op}: backend 'cpu' cannot serve: {reason}")
-    _log_fallback(op, reason, logging.INFO if missing is None else logging.WARNING)
+    if not torch.compiler.is_compiling():
+        _log_fallback(op, reason, logging.INFO if _WHY_MISSING is None else logging.WARNING)
     return "torch"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
 def _log_fallback(op: str, reason: str, level: int) -> None:
     _log.log(level, "%s runs on the torch backend: %s", op, reason)
