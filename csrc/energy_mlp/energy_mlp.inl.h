@@ -56,7 +56,12 @@ class EnergyBlock {
     [[gnu::always_inline]] void run(const EnergyMlpArgs<float>& args, std::int64_t begin) {
         load_x(args.x + begin * args.x_stride, args.x_stride);
         const auto modulation = [&](std::int64_t row) { return args.modulation.of(begin + row, width_); };
-        value_and_score<want_hvp>(modulation, args.log_p + begin, args.score + begin * args.score_stride,
+        const float* next_x = args.x + (begin + rows_) * args.x_stride;
+        const std::int64_t next_rows = args.rows - (begin + rows_);
+        const auto fetch_x = [&](std::int64_t row) {
+            if (row < next_rows) prefetch_row<S>(next_x + row * args.x_stride, dim_);
+        };
+        value_and_score<want_hvp>(modulation, fetch_x, args.log_p + begin, args.score + begin * args.score_stride,
                                   args.score_stride);
         if constexpr (want_hvp) {
             const float* vector = args.vector ? args.vector + begin * args.vector_stride : nullptr;
@@ -92,9 +97,9 @@ class EnergyBlock {
         for (std::int64_t row = first; row < end; ++row) body(row);
     }
 
-    template <bool want_hvp, class ModulationOf>
-    [[gnu::always_inline]] void value_and_score(const ModulationOf& modulation, float* log_p, float* score,
-                                                std::int64_t score_stride) {
+    template <bool want_hvp, class ModulationOf, class Fetch>
+    [[gnu::always_inline]] void value_and_score(const ModulationOf& modulation, const Fetch& fetch_x, float* log_p,
+                                                float* score, std::int64_t score_stride) {
         const auto first = [&](std::int64_t begin, std::int64_t end) {
             each_row(begin, end, [&](std::int64_t row) {
                 scalars_[row].rstd1 = row_rstd<P>(row_of(a1_, row), width_, inverse_width_);
@@ -103,6 +108,7 @@ class EnergyBlock {
         };
         gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, a1_, stride_, mlp_.b1, first);
         const auto second = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, fetch_x);
             each_row(begin, end, [&](std::int64_t row) {
                 scalars_[row].rstd2 = row_rstd<P>(row_of(a2_, row), width_, inverse_width_);
             });
@@ -116,6 +122,7 @@ class EnergyBlock {
         };
         gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, a2_, stride_, mlp_.b2, second);
         const auto back = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { prefetch_row<S>(score + row * score_stride, dim_); });
             each_row(begin, end, [&](std::int64_t row) { backward_first<want_hvp>(row); });
             each_row(begin, end, [&](std::int64_t row) {
                 norm_backward<want_hvp>(row, row_of(work_, row), row_of(a1_, row), scalars_[row].rstd1,
@@ -261,6 +268,7 @@ class EnergyBlock {
         };
         gemm<S, Op, Start::kZero>(rows_, h_, h_stride_, mlp_.w2, work_, stride_, nullptr, second);
         const auto back = [&](std::int64_t begin, std::int64_t end) {
+            each_row(begin, end, [&](std::int64_t row) { prefetch_row<S>(hvp + row * hvp_stride, dim_); });
             each_row(begin, end, [&](std::int64_t row) { tangent_backward_first(row); });
             each_row(begin, end, [&](std::int64_t row) {
                 const RowScalars& scalars = scalars_[row];

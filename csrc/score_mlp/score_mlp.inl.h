@@ -47,7 +47,12 @@ class ScoreBlock {
             activate(from, to, [&](std::int64_t row) { return modulation(row); });
         };
         gemm<S, Op, Start::kBias>(rows_, x_, x_stride_, mlp_.w1, a_, stride_, mlp_.b1, first);
+        const std::int64_t next = begin + rows_;
         const auto second = [&](std::int64_t from, std::int64_t to) {
+            for (std::int64_t row = from; row < to; ++row) {
+                prefetch_row<S>(args.score + (begin + row) * args.score_stride, dim_);
+                if (next + row < args.rows) prefetch_row<S>(args.x + (next + row) * args.x_stride, dim_);
+            }
             activate(from, to, [&](std::int64_t row) { return modulation(row) + 2 * width_; });
         };
         gemm<S, Op, Start::kBias>(rows_, h_, h_stride_, mlp_.w2, a_, stride_, mlp_.b2, second);
