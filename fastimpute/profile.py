@@ -40,8 +40,8 @@ def autocorrelation(values: Floats, missing: Mask, lags: int) -> npt.NDArray[np.
 def detect_period(values: Floats, missing: Mask) -> Period:
     """Day and week from the autocorrelation of the observed cells; at least two cycles must be seen.
 
-    The day is the first peak at least half as high as the highest one, moved to a common number of steps within 2 %; the week
-    is seven days where their autocorrelation stands above that of six and eight days.
+    The day is the first peak at least half as high as the highest one, moved to a common number of steps within 2 %;
+    the week is seven days where their autocorrelation stands above that of six and eight days.
     """
     steps = len(values)
     lags = min(steps // 2, 4000)
