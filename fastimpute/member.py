@@ -1,0 +1,107 @@
+"""One member of SPIRIT's ensemble: an alternation with its own patches and score, watched on held-out cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastimpute.recursion import Plan, Stage, alternate, descend, warm_up
+from fastimpute.referee import Referee
+from fastimpute.series import Series
+from fastimpute.settings import Cycles, Patches, patch_table
+
+WINDOWS, SPIRIT, SPIRIT_MEAN = "windows", "spirit", "spirit, mean"  # the fillings a ladder offers
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained ladder.
+
+    Attributes:
+        patches: window, stride and columns.
+        plan: how it was trained.
+        gaussian_stages: rungs without network, a Gaussian EM over the patches.
+        stages: a score per loop, up to the last one kept.
+        from_gaussian: whether the scores begin where the EM ended, rather than at the start.
+        losses: held-out loss after each loop that was kept, relative to the start's.
+    """
+
+    patches: Patches
+    plan: Plan
+    gaussian_stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...]
+    from_gaussian: bool
+    losses: tuple[float, ...]
+
+
+class _Watch:
+    """Follows the ladder on the held-out cells: a rung that is clearly worse than an earlier one ends it."""
+
+    def __init__(self, referee: Referee, report: Callable[[str], None]) -> None:
+        self.referee, self.report = referee, report
+        self.stages: list[Stage] = []
+        self.fillings: list[NDArray[np.float32]] = []
+        self.losses: list[float] = []
+        self._best = 0
+
+    def __call__(self, stage: Stage, filling: NDArray[np.float32]) -> bool:
+        loss = float(self.referee.loss(filling).sum())
+        self.report(f"held-out loss {loss:.4f} of the start's")
+        if self.fillings and self.referee.clearly_worse(filling, self.fillings[self._best]):
+            return False
+        self.stages.append(stage)
+        self.fillings.append(filling)
+        self.losses.append(loss)
+        self._best = int(np.argmin(self.losses))
+        return True
+
+
+def fit_member(
+    series: Series,
+    trial: NDArray[np.float32],
+    hidden: NDArray[np.bool_],
+    referee: Referee,
+    cycles: Cycles,
+    patches: Patches,
+    plan: Plan,
+    report: Callable[[str], None],
+) -> tuple[Member, dict[str, NDArray[np.float32]]]:
+    """Train a ladder with the held-out cells among the hidden ones.
+
+    Returns:
+        The member, and the fillings it offers (see `refill`) on that occasion.
+    """
+    table = patch_table(patches, series, cycles)
+    offered, rungs, from_gaussian, begin = {}, [], False, trial
+    if plan.gaussian:
+        offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan.seed, referee)
+        from_gaussian = not referee.clearly_worse(offered[WINDOWS], trial)
+        begin = offered[WINDOWS] if from_gaussian else trial
+    watch = _Watch(referee, report)
+    alternate(begin, hidden, table, plan, watch)
+    offered |= _ends(watch.fillings)
+    member = Member(patches, plan, tuple(rungs), tuple(watch.stages), from_gaussian, tuple(watch.losses))
+    return member, offered
+
+
+def refill(
+    member: Member, series: Series, filled: NDArray[np.float32], cycles: Cycles
+) -> dict[str, NDArray[np.float32]]:
+    """Fillings of a series by the trained ladder, from a start: recursion only.
+
+    "windows" is where the Gaussian EM ends, "spirit" the last filling of the ladder, "spirit, mean" the mean of its later
+    half: the last is nearer to the median of what could be, the mean nearer to its mean.
+    """
+    table, missing = patch_table(member.patches, series, cycles), series.missing
+    offered, begin = {}, filled
+    if member.gaussian_stages:
+        offered[WINDOWS] = descend(member.gaussian_stages, filled, missing, table, member.plan)[-1]
+        begin = offered[WINDOWS] if member.from_gaussian else filled
+    return offered | _ends(descend(member.stages, begin, missing, table, member.plan))
+
+
+def _ends(fillings: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    return {SPIRIT: fillings[-1], SPIRIT_MEAN: np.mean(fillings[len(fillings) // 2 :], axis=0, dtype=np.float32)}

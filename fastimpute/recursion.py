@@ -1,0 +1,264 @@
+"""The alternation of SPIRIT: train the score on the current filling, let the particles recur, average, repeat."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastimpute import ops
+from fastimpute.nn import EnergyMLP, ScoreMLP
+from fastimpute.referee import Referee
+from fastimpute.train import window_gaussian
+from fastimpute.train.gaussian_part import GaussianPart
+from fastimpute.train.score_matching import ScoreMatching, ScoreNet, condition, train_score
+from fastimpute.train.windows import PatchSampler, PatchTable
+
+GAUSSIAN_SAMPLE = 16384  # patches the covariance is estimated from
+WARM_UP_STEPS = 5  # of Gaussian EM
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The inner loop: how particles and their weights move at one noise level.
+
+    Attributes:
+        iterations: steps K.
+        step: eta / sigma^2; 1 is Tweedie's denoising step, beyond 2 it diverges.
+        gamma: weight of the squared gradient norm in Phi, 0 without.
+        rho: SPT's price for changing mass; inf keeps the weights uniform.
+        tau: pull of the weights back to their reference, per step.
+        bound: largest |log(B w)|.
+        group: particles whose weights are normalised together, B.
+        adam: Adam instead of plain steps.
+        dissipation: add the noise and drift that SPIRIT leaves out (samples instead of a point estimate).
+    """
+
+    iterations: int = 20
+    step: float = 1.0
+    gamma: float = 0.0
+    rho: float = math.inf
+    tau: float = 0.1
+    bound: float = 2.0
+    group: int = 128
+    adam: bool = False
+    dissipation: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One rung of the ladder: a trained score at one noise level, or a Gaussian without network (sigma 0, exact)."""
+
+    sigma: float
+    net: ScoreNet | None
+    gaussian: GaussianPart | None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how exactly the recursion runs; no influence on what is computed beyond rounding."""
+
+    backend: str = "auto"
+    precision: str = "fp32"
+
+
+def recur(
+    stage: Stage,
+    filled: Tensor,
+    missing: Tensor,
+    table: PatchTable,
+    dynamics: Dynamics,
+    engine: Engine,
+    seed: int,
+    log_ref: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One pass of the inner loop over all patches (of a stage that has a network).
+
+    Args:
+        stage: the score and its noise level.
+        filled: (T, N) float32, current values; observed cells are returned bit for bit.
+        missing: (T, N) bool.
+        table: the patches.
+        dynamics: the inner loop's constants.
+        engine: backend and precision of the kernel.
+        seed: of the dissipative variant's noise.
+        log_ref: (S * G,) log of the reference weights, None for uniform.
+
+    Returns:
+        The new filling (T, N) and the particles' log weights (S * G,).
+    """
+    sigma = stage.sigma
+    assert stage.net is not None
+    with torch.no_grad():
+        level = torch.full((len(table.conditions), 1), math.log(sigma))
+        modulation = stage.net.modulation(condition(level, table.conditions))
+        precision_matrix = mean = None
+        if stage.gaussian is not None:
+            precision_matrix, mean = stage.gaussian.precision_matrix(sigma), stage.gaussian.mean
+        result: tuple[Tensor, Tensor] = ops.proximal_recursion(
+            filled,
+            missing,
+            torch.from_numpy(table.starts),
+            torch.from_numpy(table.columns),
+            table.window,
+            *(weight.detach() for weight in stage.net.weights()),
+            modulation,
+            torch.from_numpy(table.condition_index),
+            precision_matrix,
+            mean,
+            head="direct" if isinstance(stage.net, ScoreMLP) else "energy",
+            sigma=sigma,
+            iterations=dynamics.iterations,
+            eta=dynamics.step * sigma**2,
+            gamma=dynamics.gamma,
+            rho=dynamics.rho,
+            tau=dynamics.tau,
+            bound=dynamics.bound,
+            group=dynamics.group,
+            log_ref=log_ref,
+            adam=dynamics.adam,
+            dissipation=dynamics.dissipation,
+            seed=seed,
+            backend=engine.backend,
+            precision=engine.precision,
+        )
+    return result
+
+
+def new_net(head: str, dim: int, cond_dim: int, hidden_dim: int, seed: int) -> ScoreNet:
+    """A fresh network whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ScoreMLP(dim, cond_dim, hidden_dim) if head == "direct" else EnergyMLP(dim, cond_dim, hidden_dim)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the alternation needs besides data.
+
+    Attributes:
+        head: "direct" or "energy".
+        gaussian: whether the analytic part is used.
+        hidden_dim: width of the network.
+        sigmas: noise level of each outer loop, falling.
+        training: score matching per outer loop.
+        learning_rate: Adam's.
+        dynamics: the inner loop.
+        engine: the kernel's backend and precision.
+        seed: of everything random.
+    """
+
+    head: str
+    gaussian: bool
+    hidden_dim: int
+    sigmas: tuple[float, ...]
+    training: ScoreMatching
+    learning_rate: float
+    dynamics: Dynamics
+    engine: Engine
+    seed: int
+
+
+def warm_up(
+    filled: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    table: PatchTable,
+    seed: int,
+    referee: Referee,
+) -> tuple[NDArray[np.float32], list[Stage]]:
+    """Gaussian EM over the patches: the filling it ends with and its rungs; it ends early where it clearly does harm."""
+    hidden = torch.from_numpy(missing)
+    sampler = PatchSampler(table, torch.Generator().manual_seed(seed))
+    stages: list[Stage] = []
+    moved, gaussian = filled, None
+    for _ in range(WARM_UP_STEPS):
+        series = torch.from_numpy(moved)
+        gaussian = window_gaussian.maximise(series, hidden, sampler, gaussian)
+        moved = window_gaussian.expect(series, hidden, sampler, gaussian).numpy()
+        stages.append(Stage(0.0, None, gaussian))
+        if referee.clearly_worse(moved, filled):
+            break
+    return moved, stages
+
+
+def alternate(
+    filled: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    table: PatchTable,
+    plan: Plan,
+    watch: Callable[[Stage, NDArray[np.float32]], bool],
+) -> None:
+    """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` says whether to go on.
+
+    Source: SPIRIT (arXiv 2602.01182), alternating training and recursion; the annealed noise level is ours.
+    """
+    series, hidden = torch.from_numpy(filled).clone(), torch.from_numpy(missing)
+    generator = torch.Generator().manual_seed(plan.seed)
+    net = new_net(plan.head, table.dim, 1 + table.conditions.shape[1], plan.hidden_dim, plan.seed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True)
+    mass: Tensor | None = None
+    for loop, sigma in enumerate(plan.sigmas):
+        sampler = PatchSampler(table, generator, mass)
+        gaussian = _gaussian(series, sampler) if plan.gaussian else None
+        for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training):
+            pass
+        stage = Stage(sigma, copy.deepcopy(net), gaussian)
+        series, log_w = recur(stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + loop)
+        if math.isfinite(plan.dynamics.rho):
+            mass = log_w.exp() * _group_sizes(table.count, plan.dynamics.group)
+        if not watch(stage, series.numpy()):
+            return
+
+
+def descend(
+    stages: Sequence[Stage],
+    filled: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    table: PatchTable,
+    plan: Plan,
+) -> list[NDArray[np.float32]]:
+    """Trained stages, one after the other: recursion only. Returns the filling after each."""
+    series, hidden = torch.from_numpy(filled), torch.from_numpy(missing)
+    sampler = PatchSampler(table, torch.Generator())
+    fillings = []
+    for rung, stage in enumerate(stages):
+        if stage.net is None:
+            assert stage.gaussian is not None
+            series = window_gaussian.expect(series, hidden, sampler, stage.gaussian)
+        else:
+            series, _ = recur(stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + rung)
+        fillings.append(series.numpy())
+    return fillings
+
+
+def geometric_sigmas(first: float, last: float, loops: int) -> tuple[float, ...]:
+    """Noise levels of ``loops`` outer loops from first to last.
+
+    Example:
+        >>> [round(sigma, 3) for sigma in geometric_sigmas(0.4, 0.1, 3)]
+        [0.4, 0.2, 0.1]
+    """
+    return tuple(float(sigma) for sigma in np.geomspace(first, last, loops))
+
+
+def _gaussian(series: Tensor, sampler: PatchSampler) -> GaussianPart:
+    count = sampler.table.count
+    if count <= GAUSSIAN_SAMPLE:
+        patches = torch.arange(count)
+    else:
+        patches = torch.randint(0, count, (GAUSSIAN_SAMPLE,), generator=sampler.generator)
+    return GaussianPart.fit(sampler.gather(series, patches), sampler.weights(patches))
+
+
+def _group_sizes(count: int, group: int) -> Tensor:
+    """(count,) number of particles in each particle's weight group."""
+    sizes = torch.full((count,), float(group))
+    if count % group:
+        sizes[count - count % group :] = count % group
+    return sizes

@@ -1,0 +1,62 @@
+"""The analytic Gaussian term of the energy: the network only learns what it leaves over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-8  # smallest eigenvalue; the noise variance is added to it, so it never decides anything
+
+
+@dataclass(frozen=True)
+class GaussianPart:
+    """Mean and covariance of the patches of a filled series, smoothed by the noise level.
+
+    ``log p = -1/2 (x - mean)^T P (x - mean)`` with ``P = (Sigma + sigma^2 I)^-1 = U diag(1 / (lambda + sigma^2)) U^T``.
+
+    Attributes:
+        mean: (D,) float32.
+        eigenvalues: (D,) float32, lambda.
+        basis: (D, D) float32, U, eigenvectors in columns.
+    """
+
+    mean: Tensor
+    eigenvalues: Tensor
+    basis: Tensor
+
+    @classmethod
+    def fit(cls, patches: Tensor, weights: Tensor | None = None) -> GaussianPart:
+        """Estimate from patches (n, D), optionally weighted (n,)."""
+        weights = torch.ones(len(patches)) if weights is None else weights
+        share = (weights / weights.sum())[:, None]
+        mean = (patches * share).sum(0)
+        centred = ((patches - mean) * share.sqrt()).double()
+        eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
+        return cls(mean, eigenvalues.clamp_(min=FLOOR).float(), basis.float())
+
+    def widened(self, lacking: Tensor) -> GaussianPart:
+        """The same with a covariance (D, D) added: what a covariance of filled patches lacks."""
+        return self._of(self.covariance() + lacking)
+
+    def shrunk(self, share: float) -> GaussianPart:
+        """The same with a share of the covariance replaced by its diagonal."""
+        covariance = self.covariance()
+        return self._of((1 - share) * covariance + share * torch.diag(covariance.diagonal()))
+
+    def covariance(self) -> Tensor:
+        """Sigma (D, D)."""
+        return (self.basis * self.eigenvalues) @ self.basis.T
+
+    def _of(self, covariance: Tensor) -> GaussianPart:
+        eigenvalues, basis = torch.linalg.eigh(covariance.double())
+        return GaussianPart(self.mean, eigenvalues.clamp_(min=FLOOR).float(), basis.float())
+
+    def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``sigma * score`` (n, D) at x (n, D) for noise levels sigma (n, 1)."""
+        return -((sigma * ((x - self.mean) @ self.basis)) / (self.eigenvalues + sigma.square())) @ self.basis.T
+
+    def precision_matrix(self, sigma: float) -> Tensor:
+        """P (D, D) at one noise level."""
+        return (self.basis / (self.eigenvalues + sigma**2)) @ self.basis.T

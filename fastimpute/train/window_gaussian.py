@@ -1,0 +1,73 @@
+"""Gaussian EM over overlapping windows, each with its own gaps: the network-free rungs at the top of the ladder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastimpute.train.gaussian_part import GaussianPart
+from fastimpute.train.windows import PatchSampler
+
+SHRINKAGE = 0.02  # share of the covariance's diagonal that replaces the covariance
+ITERATIONS = 15  # of conjugate gradients; each EM step starts from the last one's solution
+BLOCK = 4096  # patches solved at once
+COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
+
+
+def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: GaussianPart | None) -> GaussianPart:
+    """Mean and covariance of the patches of a filling, with the uncertainty of the cells that were filled under ``last``."""
+    patches = _some(sampler, COVARIANCE_SAMPLE)
+    gaussian = GaussianPart.fit(sampler.gather(series, patches), sampler.weights(patches))
+    if last is not None:
+        some = _some(sampler, UNCERTAINTY_SAMPLE)
+        gaussian = gaussian.widened(conditional_covariance(last.precision_matrix(0.0), sampler.gather(hidden, some)))
+    return gaussian.shrunk(SHRINKAGE)
+
+
+def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
+    """Mean (D, D) over patches of the covariance of their hidden cells (n, D) given the others."""
+    total = torch.zeros_like(precision)
+    for part in hidden.split(64):
+        both = part[:, :, None] & part[:, None, :]
+        block = torch.where(both, precision, torch.diag_embed((~part).to(precision.dtype)))
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(block))
+        total += torch.where(both, inverse, 0).sum(0)
+    return total / len(hidden)
+
+
+def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart) -> Tensor:
+    """Overlap average of every patch's conditional mean (T, N); observed cells and cells in no patch stay as they are."""
+    precision = gaussian.precision_matrix(0.0)
+    total, count = torch.zeros_like(series), torch.zeros_like(series)
+    for patches in torch.arange(sampler.table.count).split(BLOCK):
+        cells = sampler.cells(patches)
+        centred = series.view(-1)[cells] - gaussian.mean
+        solved = conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean
+        total.view(-1).index_add_(0, cells.view(-1), solved.view(-1))
+        count.view(-1).index_add_(0, cells.view(-1), torch.ones(cells.numel()))
+    return torch.where(hidden & (count > 0), total / count.clamp(min=1), series)
+
+
+def conditional_mean(precision: Tensor, x: Tensor, free: Tensor, iterations: int = ITERATIONS) -> Tensor:
+    """Minimise ``x^T P x`` over the free cells (n, D: 1 free, 0 fixed) by conjugate gradients from x (n, D)."""
+    scale = free / precision.diagonal()
+    residual = -(x @ precision) * free
+    direction = residual * scale
+    power = (residual * direction).sum(1, keepdim=True)
+    for _ in range(iterations):
+        image = (direction @ precision) * free
+        length = power / (direction * image).sum(1, keepdim=True).clamp(min=1e-30)
+        x = x + length * direction
+        residual = residual - length * image
+        preconditioned = residual * scale
+        fresh = (residual * preconditioned).sum(1, keepdim=True)
+        direction = preconditioned + fresh / power.clamp(min=1e-30) * direction
+        power = fresh
+    return x
+
+
+def _some(sampler: PatchSampler, most: int) -> Tensor:
+    count = sampler.table.count
+    if count <= most:
+        return torch.arange(count)
+    return torch.randint(0, count, (most,), generator=sampler.generator)
