@@ -64,11 +64,10 @@ def test_nothing_points_back(path: Path) -> None:
 
 def run_python(program: str, **environment: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
         check=False,
-        cwd=ROOT,
         env={**os.environ, **environment},
     )
     assert result.returncode == 0, result.stderr
