@@ -256,7 +256,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 def test_memory_does_not_grow_with_the_number_of_windows() -> None:
-    result = subprocess.run([sys.executable, "-P", "-c", MEMORY_PROGRAM, "1"], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", MEMORY_PROGRAM, "1"], capture_output=True, text=True, check=True
+    )
     output = 120_000 * 7 * 4 + 120_000 * 4
     windows = 120_000 * 84 * 4
     grown = int(result.stdout)
