@@ -101,14 +101,19 @@ class ScoreBlock {
     }
 
     [[gnu::always_inline]] void store_score(std::int64_t row, float inverse_sigma, float* out) {
-        float* score = score_ + row * dim_stride_;
-        const float* pulled = pulled_ + row * dim_stride_;
+        const std::int64_t dim = dim_;
+        const float* score = score_ + row * dim_stride_;
+        const float* pulled = centred_ ? pulled_ + row * dim_stride_ : nullptr;
         const Vec scale = S::set1(inverse_sigma);
-        for (std::int64_t j = 0; j < dim_; j += S::kLanes) {
+        for (std::int64_t j = 0; j < dim; j += S::kLanes) {
             const Vec value = S::load(score + j) * scale;
-            S::store(score + j, centred_ ? value + S::load(pulled + j) : value);
+            const Vec total = pulled ? value + S::load(pulled + j) : value;
+            if (j + S::kLanes <= dim) {
+                S::store(out + j, total);
+            } else {
+                S::store_first(out + j, dim - j, total);
+            }
         }
-        store_row<S>(score, dim_, out);
     }
 
     const PackedMlp& mlp_;
