@@ -1,7 +1,7 @@
 """The filling that an imputer begins from: candidates fitted without some held-out cells, judged and blended on these.
 
-Candidates: straight lines, a day and week profile, and stationary Gaussian models of the whole series
-(fastimpute.spectral) in the series' own units, scaled by the spread of each phase of the day, and on normal scores.
+Candidates: straight lines, a day and week profile, low rank across the sensors, and stationary Gaussian models of the
+whole series (fastimpute.spectral) in its own units, scaled by the spread of each phase of the day, and on normal scores.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from fastimpute.blend import Blend, scores
 from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
+from fastimpute.low_rank import low_rank, soft_impute
 from fastimpute.normal_scores import NormalScores
 from fastimpute.profile import Period, calendar_mean, calendar_scale, detect_period, profile
 from fastimpute.spectral import Spectra, SpectralModel
@@ -82,6 +83,26 @@ class SpectralCandidate:
             return {"": table}
         spread = _class_spread(self.model.spread(), missing) * self.scale
         return {"": self.map.backward(table), "-mean": self.map.backward_mean(table, spread)}
+
+
+class LowRankCandidate:
+    """Soft-impute at the threshold with the least held-out error."""
+
+    def __init__(self, values: Floats, hidden: Mask, holdout: Mask, reference: tuple[float, float]) -> None:
+        self.best, self.threshold = np.inf, 0
+        for index, filled in enumerate(soft_impute(values, hidden)):
+            loss = judge(scores(filled, values, holdout), reference)
+            if loss < self.best:
+                self.best, self.threshold, self.trials = loss, index, {"": filled}
+            elif loss > 1.1 * self.best:
+                break
+
+    def refit(self, values: Floats, missing: Mask) -> dict[str, Floats]:
+        """The filling with the held-out cells restored, at the same threshold."""
+        return {"": low_rank(values, missing, self.threshold)}
+
+
+Candidate = SpectralCandidate | LowRankCandidate
 
 
 def _class_spread(deviation: Floats, missing: Mask) -> Floats:
@@ -156,7 +177,7 @@ def choose_start(
     if cycles.day is not None:
         candidates["profile"] = profile(values, hidden, cycles)
     with _one_thread_each() as run:
-        models = _spectral_candidates(values, hidden, holdout, cycles, seed, reference, run)
+        models = _fitted_candidates(values, hidden, holdout, cycles, seed, reference, run)
         for name, model in models.items():
             candidates |= {name + suffix: filled for suffix, filled in model.trials.items()}
         blend = Blend.fit(candidates, values, holdout, hidden)
@@ -174,7 +195,7 @@ def choose_start(
     return Start(filled, trial, holdout, candidates, finals, judged, best, cycles, blend)
 
 
-def _spectral_candidates(
+def _fitted_candidates(
     values: Floats,
     hidden: Mask,
     holdout: Mask,
@@ -182,7 +203,7 @@ def _spectral_candidates(
     seed: int,
     reference: tuple[float, float],
     run: Callable[..., list[Any]],
-) -> dict[str, SpectralCandidate]:
+) -> dict[str, Candidate]:
     steps, sensors = values.shape
     if steps < LEAST_ROWS or sensors > MOST_SENSORS or values.size > MOST_CELLS or not holdout.any():
         return {}
@@ -197,7 +218,9 @@ def _spectral_candidates(
     chosen = min(range(len(means)), key=lambda index: plain[index].best)
     cycle = means[chosen]
 
-    def finish(kind: str) -> SpectralCandidate:
+    def finish(kind: str) -> Candidate:
+        if kind == "low-rank":
+            return LowRankCandidate(values, hidden, holdout, reference)
         if kind == "spectral":
             model: SpectralCandidate = plain[chosen]
         else:
@@ -206,7 +229,7 @@ def _spectral_candidates(
         model.advance(values, holdout, reference)
         return model
 
-    kinds = ["spectral", "spectral-scores"] + (["spectral-scaled"] if cycle.day is not None else [])
+    kinds = ["spectral", "spectral-scores", "low-rank"] + (["spectral-scaled"] if cycle.day is not None else [])
     return dict(zip(kinds, run(finish, kinds), strict=True))
 
 
