@@ -176,6 +176,8 @@ def evaluate(
 @METHOD
 def demo(folder: Path, days: int, sensors: int, seed: int, quiet: bool, **choices: Any) -> None:
     """Simulate traffic with sensor faults, fill it, and score it against the known truth; with a picture."""
+    import numpy as np
+
     from fastimpute import evaluation, io, simulate
     from fastimpute.layouts import read_layout
     from fastimpute.report.figure import draw_gaps
@@ -190,7 +192,8 @@ def demo(folder: Path, days: int, sensors: int, seed: int, quiet: bool, **choice
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
-    filled = traffic.observed.where(~hidden, comparison.filled)
+    filled = traffic.truth.copy()
+    filled[:] = np.where(hidden, comparison.filled, layout.raw)
     for name, frame in (("truth", traffic.truth), ("observed", traffic.observed), ("filled", filled)):
         io.write(folder / f"{name}.csv", io.Table(frame, ".csv"))
     _write_json(folder / "scores.json", report.as_dict())
