@@ -1,7 +1,7 @@
 """The filling that an imputer begins from: candidates fitted without some held-out cells, judged and blended on these.
 
 Candidates: straight lines, a day and week profile, low rank across the sensors, and stationary Gaussian models of the
-whole series (fastimpute.spectral) in its own units, scaled by the spread of each phase of the day, and on normal scores.
+whole series (fastimpute.spectral) in its own units, scaled by the spread of each phase of the day, on normal scores.
 """
 
 from __future__ import annotations
