@@ -4,21 +4,22 @@
 
 namespace fastimpute {
 
-// Philox4x32-10 (Salmon et al., SC 2011): four random words that depend on nothing but counter and key, so noise is the
-// same for every batch split and thread count. Functions have internal linkage: every instruction set gets its own
-// copy.
+// Philox4x32-10 (Salmon et al., SC 2011): random words that depend on nothing but counter and key, so noise is the same
+// for every batch split and thread count. Word is one uint32 or a vector of them; high_word(words, factor) gives the
+// upper halves of their 64-bit products. Functions have internal linkage: every instruction set gets its own copy.
+template <typename Word>
 struct PhiloxWords {
-    std::uint32_t word[4];
+    Word word[4];
 };
 
-static inline PhiloxWords philox4x32(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
+template <typename Word, typename HighWord>
+[[gnu::always_inline]] static inline PhiloxWords<Word> philox4x32(PhiloxWords<Word> counter, std::uint32_t key0,
+                                                                  std::uint32_t key1, const HighWord& high_word) {
+    constexpr std::uint32_t kFactor0 = 0xD2511F53u;
+    constexpr std::uint32_t kFactor1 = 0xCD9E8D57u;
     for (int round = 0; round < 10; ++round) {
-        const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
-        const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-        counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0,
-                    static_cast<std::uint32_t>(product1),
-                    static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1,
-                    static_cast<std::uint32_t>(product0)}};
+        counter = {{high_word(counter.word[2], kFactor1) ^ counter.word[1] ^ key0, counter.word[2] * kFactor1,
+                    high_word(counter.word[0], kFactor0) ^ counter.word[3] ^ key1, counter.word[0] * kFactor0}};
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
@@ -37,17 +38,15 @@ struct NoiseStream {
     std::uint32_t step;
 };
 
-static inline PhiloxWords noise_words(const NoiseStream& stream, std::uint32_t offset, std::uint32_t sensor) {
-    const std::uint64_t start = static_cast<std::uint64_t>(stream.start);
-    const PhiloxWords counter = {
-        {static_cast<std::uint32_t>(start), sensor, stream.step, (stream.sample << 20) | offset}};
+template <typename Word, typename HighWord>
+[[gnu::always_inline]] static inline PhiloxWords<Word> noise_words(const NoiseStream& stream, Word offset, Word sensor,
+                                                                   const HighWord& high_word) {
+    const auto start = static_cast<std::uint64_t>(stream.start);
+    const PhiloxWords<Word> counter = {
+        {Word{} + static_cast<std::uint32_t>(start), sensor, Word{} + stream.step, offset | (stream.sample << 20)}};
     return philox4x32(counter, static_cast<std::uint32_t>(stream.seed),
-                      static_cast<std::uint32_t>(stream.seed >> 32) ^ static_cast<std::uint32_t>(start >> 32));
-}
-
-// Uniform in (0, 1): never 0, so that its logarithm is finite; never 1.
-static inline float uniform_open(std::uint32_t word) {
-    return (static_cast<float>(static_cast<std::int32_t>(word >> 9)) + 0.5f) * 0x1p-23f;
+                      static_cast<std::uint32_t>(stream.seed >> 32) ^ static_cast<std::uint32_t>(start >> 32),
+                      high_word);
 }
 
 }  // namespace fastimpute

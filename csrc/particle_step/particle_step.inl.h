@@ -44,13 +44,18 @@ struct Cells {
     return (m / moments.correction1) / (sqrt_lanes(v / moments.correction2) + moments.eps);
 }
 
+// Uniform in (0, 1): never 0, so that its logarithm is finite; never 1.
+[[gnu::always_inline]] static inline V::Float uniform_lanes(V::Word words) {
+    return (__builtin_convertvector(reinterpret_cast<V::Int>(words >> 9), V::Float) + 0.5f) * 0x1p-23f;
+}
+
 // Standard normals of columns [column, column + kWidth) by Box-Muller from two words of each cell's own counter.
 [[gnu::always_inline]] static inline V::Float normal_lanes(const NoiseKeys& noise, std::int64_t row,
                                                            std::int64_t column, std::int64_t left) {
     const std::int64_t* key = noise.keys + row * noise.keys_stride;
     const NoiseStream stream{noise.seed, key[0], noise.sample, noise.step};
-    std::uint32_t offset[kWidth];
-    std::uint32_t sensor[kWidth];
+    V::Word offset = {};
+    V::Word sensor = {};
     auto at_offset = static_cast<std::uint32_t>(column / noise.sensors);
     auto at_sensor = column % noise.sensors;
     for (int lane = 0; lane < kWidth; ++lane) {
@@ -61,14 +66,11 @@ struct Cells {
             ++at_offset;
         }
     }
-    float first[kWidth];
-    float second[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) {
-        const PhiloxWords words = noise_words(stream, offset[lane], sensor[lane]);
-        first[lane] = uniform_open(words.word[0]);
-        second[lane] = uniform_open(words.word[1]);
-    }
-    return sqrt_lanes(-2.0f * log_lanes(V::load(first))) * cos_turn_lanes(V::load(second));
+    const auto high_word = [](V::Word words, std::uint32_t factor) {
+        return __builtin_convertvector((__builtin_convertvector(words, V::Wide) * factor) >> 32, V::Word);
+    };
+    const auto words = noise_words(stream, offset, sensor, high_word);
+    return sqrt_lanes(-2.0f * log_lanes(uniform_lanes(words.word[0]))) * cos_turn_lanes(uniform_lanes(words.word[1]));
 }
 
 template <bool kAdam, bool kNoise>
