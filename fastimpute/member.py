@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastimpute.recursion import Plan, Stage, alternate, descend, warm_up
+from fastimpute.recursion import Plan, Stage, alternate, descend, noise_levels, warm_up
 from fastimpute.referee import Referee
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
@@ -38,25 +38,26 @@ class Member:
 
 
 class _Watch:
-    """Follows the ladder on the held-out cells: a rung that is clearly worse than an earlier one ends it."""
+    """Follows the ladder on the held-out cells."""
 
     def __init__(self, referee: Referee, report: Callable[[str], None]) -> None:
         self.referee, self.report = referee, report
         self.stages: list[Stage] = []
         self.fillings: list[NDArray[np.float32]] = []
         self.losses: list[float] = []
-        self._best = 0
 
-    def __call__(self, stage: Stage, filling: NDArray[np.float32]) -> bool:
-        loss = float(self.referee.loss(filling).sum())
-        self.report(f"held-out loss {loss:.4f} of the start's")
-        if self.fillings and self.referee.clearly_worse(filling, self.fillings[self._best]):
-            return False
+    def __call__(self, stage: Stage, filling: NDArray[np.float32]) -> None:
         self.stages.append(stage)
         self.fillings.append(filling)
-        self.losses.append(loss)
-        self._best = int(np.argmin(self.losses))
-        return True
+        self.losses.append(float(self.referee.loss(filling).sum()))
+        self.report(f"held-out loss {self.losses[-1]:.3f} of the start's")
+
+    def kept(self) -> int:
+        """Loops up to the last one that is not clearly worse than the best: the first ones may well do harm."""
+        best = self.fillings[int(np.argmin(self.losses))]
+        return 1 + max(
+            loop for loop, filling in enumerate(self.fillings) if not self.referee.clearly_worse(filling, best)
+        )
 
 
 def fit_member(
@@ -75,15 +76,18 @@ def fit_member(
         The member, and the fillings it offers (see `refill`) on that occasion.
     """
     table = patch_table(patches, series, cycles)
-    offered, rungs, from_gaussian, begin = {}, [], False, trial
+    offered: dict[str, NDArray[np.float32]] = {}
+    rungs: list[Stage] = []
+    from_gaussian, begin = False, trial
     if plan.gaussian:
         offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan.seed, referee)
         from_gaussian = not referee.clearly_worse(offered[WINDOWS], trial)
         begin = offered[WINDOWS] if from_gaussian else trial
     watch = _Watch(referee, report)
-    alternate(begin, hidden, table, plan, watch)
-    offered |= _ends(watch.fillings)
-    member = Member(patches, plan, tuple(rungs), tuple(watch.stages), from_gaussian, tuple(watch.losses))
+    alternate(begin, hidden, table, plan, noise_levels(plan, referee.root_mean_square(begin)), watch)
+    kept = watch.kept()
+    offered |= _ends(watch.fillings[:kept])
+    member = Member(patches, plan, tuple(rungs), tuple(watch.stages[:kept]), from_gaussian, tuple(watch.losses[:kept]))
     return member, offered
 
 
@@ -92,8 +96,8 @@ def refill(
 ) -> dict[str, NDArray[np.float32]]:
     """Fillings of a series by the trained ladder, from a start: recursion only.
 
-    "windows" is where the Gaussian EM ends, "spirit" the last filling of the ladder, "spirit, mean" the mean of its later
-    half: the last is nearer to the median of what could be, the mean nearer to its mean.
+    "windows" is where the Gaussian EM ends, "spirit" the last filling of the ladder, "spirit, mean" the mean of its
+    later half: the last is nearer to the median of what could be, the mean nearer to its mean.
     """
     table, missing = patch_table(member.patches, series, cycles), series.missing
     offered, begin = {}, filled

@@ -22,6 +22,7 @@ from fastimpute.train.windows import PatchSampler, PatchTable
 
 GAUSSIAN_SAMPLE = 16384  # patches the covariance is estimated from
 WARM_UP_STEPS = 5  # of Gaussian EM
+SIGMA_LEAST, SIGMA_MOST, SIGMA_FALL = 0.01, 0.5, 6.0  # of the first noise level, and how far the ladder goes down
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Dynamics:
 
     Attributes:
         iterations: steps K.
-        step: eta / sigma^2; 1 is Tweedie's denoising step, beyond 2 it diverges.
+        eta: step length; None is sigma^2, Tweedie's denoising step. Beyond 2 sigma^2 it diverges.
         gamma: weight of the squared gradient norm in Phi, 0 without.
         rho: SPT's price for changing mass; inf keeps the weights uniform.
         tau: pull of the weights back to their reference, per step.
@@ -41,7 +42,7 @@ class Dynamics:
     """
 
     iterations: int = 20
-    step: float = 1.0
+    eta: float | None = None
     gamma: float = 0.0
     rho: float = math.inf
     tau: float = 0.1
@@ -96,6 +97,7 @@ def recur(
     sigma = stage.sigma
     assert stage.net is not None
     with torch.no_grad():
+        w1, b1, w2, b2, w3, b3 = (weight.detach() for weight in stage.net.weights())
         level = torch.full((len(table.conditions), 1), math.log(sigma))
         modulation = stage.net.modulation(condition(level, table.conditions))
         precision_matrix = mean = None
@@ -107,7 +109,12 @@ def recur(
             torch.from_numpy(table.starts),
             torch.from_numpy(table.columns),
             table.window,
-            *(weight.detach() for weight in stage.net.weights()),
+            w1,
+            b1,
+            w2,
+            b2,
+            w3,
+            b3,
             modulation,
             torch.from_numpy(table.condition_index),
             precision_matrix,
@@ -115,7 +122,7 @@ def recur(
             head="direct" if isinstance(stage.net, ScoreMLP) else "energy",
             sigma=sigma,
             iterations=dynamics.iterations,
-            eta=dynamics.step * sigma**2,
+            eta=sigma**2 if dynamics.eta is None else dynamics.eta,
             gamma=dynamics.gamma,
             rho=dynamics.rho,
             tau=dynamics.tau,
@@ -146,7 +153,8 @@ class Plan:
         head: "direct" or "energy".
         gaussian: whether the analytic part is used.
         hidden_dim: width of the network.
-        sigmas: noise level of each outer loop, falling.
+        sigma: first and last noise level; None takes them from the error of the filling to begin from.
+        loops: outer loops.
         training: score matching per outer loop.
         learning_rate: Adam's.
         dynamics: the inner loop.
@@ -157,7 +165,8 @@ class Plan:
     head: str
     gaussian: bool
     hidden_dim: int
-    sigmas: tuple[float, ...]
+    sigma: tuple[float, float] | None
+    loops: int
     training: ScoreMatching
     learning_rate: float
     dynamics: Dynamics
@@ -172,7 +181,7 @@ def warm_up(
     seed: int,
     referee: Referee,
 ) -> tuple[NDArray[np.float32], list[Stage]]:
-    """Gaussian EM over the patches: the filling it ends with and its rungs; it ends early where it clearly does harm."""
+    """Gaussian EM over the patches: the filling it ends with and its rungs; early where it clearly does harm."""
     hidden = torch.from_numpy(missing)
     sampler = PatchSampler(table, torch.Generator().manual_seed(seed))
     stages: list[Stage] = []
@@ -192,9 +201,10 @@ def alternate(
     missing: NDArray[np.bool_],
     table: PatchTable,
     plan: Plan,
-    watch: Callable[[Stage, NDArray[np.float32]], bool],
+    sigmas: Sequence[float],
+    watch: Callable[[Stage, NDArray[np.float32]], None],
 ) -> None:
-    """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` says whether to go on.
+    """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` sees every rung.
 
     Source: SPIRIT (arXiv 2602.01182), alternating training and recursion; the annealed noise level is ours.
     """
@@ -203,7 +213,7 @@ def alternate(
     net = new_net(plan.head, table.dim, 1 + table.conditions.shape[1], plan.hidden_dim, plan.seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True)
     mass: Tensor | None = None
-    for loop, sigma in enumerate(plan.sigmas):
+    for loop, sigma in enumerate(sigmas):
         sampler = PatchSampler(table, generator, mass)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
         for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training):
@@ -212,8 +222,7 @@ def alternate(
         series, log_w = recur(stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + loop)
         if math.isfinite(plan.dynamics.rho):
             mass = log_w.exp() * _group_sizes(table.count, plan.dynamics.group)
-        if not watch(stage, series.numpy()):
-            return
+        watch(stage, series.numpy())
 
 
 def descend(
@@ -237,14 +246,14 @@ def descend(
     return fillings
 
 
-def geometric_sigmas(first: float, last: float, loops: int) -> tuple[float, ...]:
-    """Noise levels of ``loops`` outer loops from first to last.
+def noise_levels(plan: Plan, error: float) -> tuple[float, ...]:
+    """The ladder: geometric from the error of the filling to begin from (standardised) down to a sixth of it.
 
-    Example:
-        >>> [round(sigma, 3) for sigma in geometric_sigmas(0.4, 0.1, 3)]
-        [0.4, 0.2, 0.1]
+    Below its own error a filling is not to be trusted, so that the first rung smooths just that away.
     """
-    return tuple(float(sigma) for sigma in np.geomspace(first, last, loops))
+    first = min(max(error, SIGMA_LEAST), SIGMA_MOST)
+    ends = (first, first / SIGMA_FALL) if plan.sigma is None else plan.sigma
+    return tuple(float(sigma) for sigma in np.geomspace(*ends, plan.loops))
 
 
 def _gaussian(series: Tensor, sampler: PatchSampler) -> GaussianPart:

@@ -11,8 +11,8 @@ Loss = NDArray[np.float64]
 class Referee:
     """Compares fillings on held-out cells that none of them has seen.
 
-    The loss of a cell is the mean of |error| and error^2, each relative to a reference filling's mean: MAE and MSE count
-    the same. Cells of one gap err together, so that chance is estimated from whole gaps.
+    The loss of a cell is the mean of |error| and error^2, each relative to a reference filling's mean: MAE and MSE
+    count the same. Cells of one gap err together, so that chance is estimated from whole gaps.
 
     Args:
         values: (T, N) truth at the held-out cells.
@@ -40,7 +40,11 @@ class Referee:
         """Share of every held-out gap in the mean loss; the sum is the loss."""
         error = self._error(filled)
         cells = 0.5 * (np.abs(error) / self._mae + np.square(error) / self._mse)
-        return np.bincount(self._gap, cells / max(error.size, 1))
+        return np.bincount(self._gap, cells / max(error.size, 1)).astype(np.float64)
+
+    def root_mean_square(self, filled: NDArray[np.float32]) -> float:
+        """Root mean square error over the held-out cells."""
+        return float(np.sqrt(np.square(self._error(filled)).mean()))
 
     def clearly_worse(self, filled: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
         """Whether the loss of ``filled`` is above that of ``other`` by more than one standard error."""

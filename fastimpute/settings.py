@@ -18,8 +18,8 @@ from fastimpute.train.windows import PatchTable
 ALL_TOGETHER = 10  # up to so many sensors, one patch holds them all
 NEIGHBOURS = 3  # companions of a sensor otherwise
 SHORT_GAP, SHORT_WINDOW, LONG_WINDOW = 8.0, 12, 48
+WINDOWS_IN_A_ROW = 24  # a series holds at least so many windows end to end
 PATCHES_AIMED_AT = 120_000  # the stride grows until there are about so many
-SIGMA_LEAST, SIGMA_MOST, SIGMA_FALL = 0.01, 0.5, 6.0  # the ladder: from the start's error down to a sixth of it
 SECONDS = {"day": 86_400.0, "week": 7 * 86_400.0, "year": 365.25 * 86_400.0}
 HARMONICS = 2
 BINS = 48  # of a cycle's phase: conditions repeat, so that training draws several patches of one
@@ -87,9 +87,14 @@ def typical_gap(missing: NDArray[np.bool_]) -> float:
 
 
 def choose_window(missing: NDArray[np.bool_], segments: NDArray[np.int64]) -> int:
-    """Rows of a patch: short where all sensors share it and the gaps are short, else both ends of a gap must fit in."""
-    few = missing.shape[1] <= ALL_TOGETHER
-    wanted = SHORT_WINDOW if few and typical_gap(missing) < SHORT_GAP else LONG_WINDOW
+    """Rows of a patch: short where all sensors share it and the gaps are short, else both ends of a gap must fit in.
+
+    Short series get short windows, as many windows have to teach what one looks like.
+    """
+    rows, sensors = missing.shape
+    few, short_gaps = sensors <= ALL_TOGETHER, typical_gap(missing) < SHORT_GAP
+    enough = max(SHORT_WINDOW, rows // WINDOWS_IN_A_ROW) if short_gaps else LONG_WINDOW
+    wanted = SHORT_WINDOW if few and short_gaps else min(LONG_WINDOW, enough)
     shortest = int((segments[:, 1] - segments[:, 0]).min())
     return max(1, min(wanted, shortest // 2))
 
@@ -132,9 +137,3 @@ def _conditions(phases: list[NDArray[np.float64]], starts: Indices) -> tuple[tor
     angle = 2 * np.pi * (distinct + 0.5) / BINS
     waves = [wave(harmonic * angle) for harmonic in range(1, HARMONICS + 1) for wave in (np.sin, np.cos)]
     return torch.from_numpy(np.concatenate(waves, 1).astype(np.float32)), index.reshape(-1).astype(np.int64)
-
-
-def choose_sigma(error: float) -> tuple[float, float]:
-    """First and last noise level from the start's held-out root mean square error (standardised)."""
-    first = min(max(error, SIGMA_LEAST), SIGMA_MOST)
-    return first, first / SIGMA_FALL

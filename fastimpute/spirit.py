@@ -15,17 +15,17 @@ from fastimpute.linear_start import linear_start
 from fastimpute.member import SPIRIT, fit_member, refill
 from fastimpute.profile import Period
 from fastimpute.progress import progress
-from fastimpute.recursion import Dynamics, Engine, Plan, geometric_sigmas
+from fastimpute.recursion import Dynamics, Engine, Plan
 from fastimpute.referee import Referee, halves
 from fastimpute.series import Series
-from fastimpute.settings import Cycles, Patches, choose_columns, choose_sigma, choose_stride, choose_window
+from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
 from fastimpute.start import Start, choose_start
 from fastimpute.train.score_matching import ScoreMatching
 
 BATCH, TRAIN_STEPS, LEARNING_RATE = 1024, 300, 2e-3
 START = "start"  # the start's name among the fillings that are blended in the end
-SURE_GAPS = 40  # held-out gaps that make the fitted weights of the blend count as much as equal ones
+SURE_GAPS = 15  # held-out gaps that make the fitted weights of the blend count as much as equal ones
 HELD_OUT_LEAST = 20  # with fewer held-out cells nothing can be chosen by them: the start alone is returned
 
 
@@ -150,7 +150,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         cycles, member = Cycles.of(series, start.period), None
         if second.sum() >= HELD_OUT_LEAST:
             referee = Referee(series.values, second, trial)
-            patches, plan = self._plan(series, filled, scores(trial, series.values, second)[1])
+            patches, plan = self._plan(series, filled)
             with progress("SPIRIT", self.loops, cells=series.missing.size, verbose=self.verbose) as advance:
                 member, offered = fit_member(
                     series, trial, hidden, referee, cycles, patches, plan, lambda note: advance(1, note=note)
@@ -214,23 +214,23 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         day, week = (None, None) if period is None else (period.day, period.week)
         return choose_start(series.values, series.missing, day, week, self._seed())
 
-    def _plan(self, series: Series, filled: NDArray[np.float32], mse: float) -> tuple[Patches, Plan]:
-        """What is not given is chosen from the data and the start's held-out error."""
+    def _plan(self, series: Series, filled: NDArray[np.float32]) -> tuple[Patches, Plan]:
+        """What is not given is chosen from the data."""
         window = self.window or choose_window(series.missing, series.segments)
         columns = choose_columns(filled, series.missing, self.neighbors)
         stride = self.stride or choose_stride(window, series.shape[0], len(columns))
-        first, last = self.sigma or choose_sigma(math.sqrt(mse))
         count = series.shape[0] // stride * len(columns)
         plan = Plan(
             head=self.head,
             gaussian=self.gaussian,
             hidden_dim=self.hidden_dim,
-            sigmas=geometric_sigmas(first, last, self.loops),
+            sigma=self.sigma,
+            loops=self.loops,
             training=ScoreMatching(self.train_steps or TRAIN_STEPS, batch=BATCH if count >= 8 * BATCH else BATCH // 2),
             learning_rate=LEARNING_RATE,
             dynamics=Dynamics(
                 iterations=self.iterations,
-                step=1.0 if self.eta is None else self.eta / first**2,
+                eta=self.eta,
                 gamma=self.gamma,
                 rho=self.rho,
                 dissipation=self.dissipation,

@@ -123,7 +123,7 @@ def _member(arrays: Arrays, facts: dict[str, Any], cond_dim: int) -> Member:
 
 def _plan(facts: dict[str, Any]) -> Plan:
     nested = {
-        "sigmas": tuple(facts["sigmas"]),
+        "sigma": None if facts["sigma"] is None else tuple(facts["sigma"]),
         "training": ScoreMatching(**facts["training"]),
         "dynamics": Dynamics(**facts["dynamics"]),
         "engine": Engine(**facts["engine"]),

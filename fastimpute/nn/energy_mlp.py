@@ -76,7 +76,7 @@ class EnergyMLP(nn.Module):
         backend: str = "auto",
         precision: str = "fp32",
     ) -> tuple[Tensor, ...]:
-        """Fused ``(log p, score)`` or, with ``hvp``, ``(log p, score, H @ score)``; ``cond`` (n, cond_dim) or one row."""
+        """Fused ``(log p, score)``, with ``hvp`` also ``H @ score``; ``cond`` (n, cond_dim) or one row."""
         modulation = self.modulation(cond)
         index = None if modulation.shape[0] == 1 else torch.arange(x.shape[0])
         result: tuple[Tensor, ...] = ops.energy_mlp(

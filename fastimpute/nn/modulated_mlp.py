@@ -36,7 +36,7 @@ def _layer_backward(
 
 
 class ModulatedMLP(torch.autograd.Function):
-    """``x`` (q * r, D), ``modulation`` (q, 4, H): rows i * r .. (i + 1) * r - 1 share condition i. Returns (q * r, out)."""
+    """The output (q * r, out) at ``x`` (q * r, D); each run of r rows shares a row of ``modulation`` (q, 4, H)."""
 
     @staticmethod
     def forward(

@@ -51,7 +51,7 @@ class ScoreMLP(nn.Module):
         return self.w1, self.b1, self.w2, self.b2, self.w3, self.b3
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        out: Tensor = ModulatedMLP.apply(x, *self.weights(), self.modulation(cond))
+        out: Tensor = ModulatedMLP.apply(x, *self.weights(), self.modulation(cond))  # type: ignore[no-untyped-call]
         return out
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class ScoreMLP(nn.Module):
         backend: str = "auto",
         precision: str = "fp32",
     ) -> Tensor:
-        """Score (n, in_dim) at particles ``x`` (n, in_dim) through the fused kernel; ``cond`` (n, cond_dim) or one row."""
+        """Score (n, in_dim) at ``x`` (n, in_dim) through the fused kernel; ``cond`` (n, cond_dim) or one row."""
         modulation = self.modulation(cond)
         index = None if modulation.shape[0] == 1 else torch.arange(x.shape[0])
         score: Tensor = ops.score_mlp(

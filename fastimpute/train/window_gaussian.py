@@ -15,7 +15,7 @@ COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
 
 
 def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: GaussianPart | None) -> GaussianPart:
-    """Mean and covariance of the patches of a filling, with the uncertainty of the cells that were filled under ``last``."""
+    """Mean and covariance of the patches of a filling, widened by what ``last`` left uncertain of the filled cells."""
     patches = _some(sampler, COVARIANCE_SAMPLE)
     gaussian = GaussianPart.fit(sampler.gather(series, patches), sampler.weights(patches))
     if last is not None:
@@ -27,7 +27,7 @@ def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: Gaussi
 def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
     """Mean (D, D) over patches of the covariance of their hidden cells (n, D) given the others."""
     total = torch.zeros_like(precision)
-    for part in hidden.split(64):
+    for part in torch.split(hidden, 64):
         both = part[:, :, None] & part[:, None, :]
         block = torch.where(both, precision, torch.diag_embed((~part).to(precision.dtype)))
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(block))
@@ -36,10 +36,10 @@ def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
 
 
 def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart) -> Tensor:
-    """Overlap average of every patch's conditional mean (T, N); observed cells and cells in no patch stay as they are."""
+    """Overlap average of every patch's conditional mean (T, N); observed cells and cells in no patch stay."""
     precision = gaussian.precision_matrix(0.0)
     total, count = torch.zeros_like(series), torch.zeros_like(series)
-    for patches in torch.arange(sampler.table.count).split(BLOCK):
+    for patches in torch.split(torch.arange(sampler.table.count), BLOCK):
         cells = sampler.cells(patches)
         centred = series.view(-1)[cells] - gaussian.mean
         solved = conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean

@@ -39,7 +39,7 @@ class PatchTable:
     @property
     def dim(self) -> int:
         """Cells of a patch, D = L * k."""
-        return self.window * self.columns.shape[1]
+        return self.window * int(self.columns.shape[1])
 
 
 class PatchSampler:
