@@ -1,7 +1,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -202,6 +204,21 @@ fi::MlpWeights<Real> mlp_weights(const WeightsTuple& weights) {
             at<const Real>(mean)};
 }
 
+// Whether the pack was made from these values, bit for bit; absent tensors are not compared.
+bool holds(const fi::MlpPack& pack, const std::array<std::uintptr_t, 6>& addresses) {
+    const fi::MlpWeights<float>& kept = pack.weights();
+    const bool direct = pack.head() == fi::Head::kDirect;
+    const std::int64_t hidden = kept.hidden;
+    const std::array<const float*, 6> values = {kept.w1, kept.b1, kept.w2, kept.b2, kept.w3, kept.b3};
+    const std::array<std::int64_t, 6> sizes = {
+        hidden * kept.dim, hidden, hidden * hidden, hidden, direct ? kept.dim * hidden : hidden, direct ? kept.dim : 1};
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto bytes = static_cast<std::size_t>(sizes[i]) * sizeof(float);
+        if (addresses[i] != 0 && std::memcmp(values[i], at<const float>(addresses[i]), bytes) != 0) return false;
+    }
+    return true;
+}
+
 void bind_mlp_pack(py::module_& m) {
     py::class_<fi::MlpPack>(m, "MlpPack")
         .def(py::init([](std::string_view isa, std::string_view precision, std::string_view head, std::int64_t hidden,
@@ -215,6 +232,7 @@ void bind_mlp_pack(py::module_& m) {
              py::arg("isa"), py::arg("precision"), py::arg("head"), py::arg("hidden"), py::arg("dim"), py::arg("w1"),
              py::arg("b1"), py::arg("w2"), py::arg("b2"), py::arg("w3"), py::arg("b3"), py::arg("precision_matrix"),
              py::arg("mean"))
+        .def("holds", &holds, py::arg("addresses"))
         .def_property_readonly("isa", [](const fi::MlpPack& pack) { return std::string(fi::isa_name(pack.isa())); })
         .def_property_readonly("hidden", &fi::MlpPack::hidden)
         .def_property_readonly("dim", &fi::MlpPack::dim);

@@ -313,6 +313,21 @@ def test_weights_changed_in_place_are_seen() -> None:
     assert bool((score == 0).all())
 
 
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}])
+def test_weights_changed_by_an_optimizer_are_seen(options: dict[str, bool]) -> None:
+    network = to_dtype(random_network("energy", 24), torch.float32)
+    network = network._replace(w2=torch.nn.Parameter(network.w2))
+    x = torch.randn(5, 24)
+    with torch.no_grad():
+        ops.energy_mlp(x, *network, backend="cpu")
+    network.w2.grad = torch.ones_like(network.w2)
+    torch.optim.Adam([network.w2], lr=0.1, **options).step()
+    with torch.no_grad():
+        _, score = ops.energy_mlp(x, *network, backend="cpu")
+        _, expected = ops.energy_mlp(x, *network, backend="torch")
+    torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_inference_tensors_are_served() -> None:
     with torch.inference_mode():
         network = to_dtype(random_network("energy", 24), torch.float32)
