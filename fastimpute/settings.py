@@ -19,7 +19,7 @@ ALL_TOGETHER = 10  # up to so many sensors, one patch holds them all
 NEIGHBOURS = 3  # companions of a sensor otherwise
 SHORT_GAP, SHORT_WINDOW, LONG_WINDOW = 8.0, 12, 48
 WINDOWS_IN_A_ROW = 24  # a series holds at least so many windows end to end
-PATCHES_AIMED_AT = 120_000  # the stride grows until there are about so many
+PATCHES_AIMED_AT = 30_000  # the stride grows until there are about so many
 SECONDS = {"day": 86_400.0, "week": 7 * 86_400.0, "year": 365.25 * 86_400.0}
 HARMONICS = 2
 BINS = 48  # of a cycle's phase: conditions repeat, so that training draws several patches of one
@@ -110,7 +110,8 @@ def choose_columns(filled: NDArray[np.float32], missing: NDArray[np.bool_], coun
 def choose_stride(window: int, rows: int, groups: int) -> int:
     """Rows between windows: every cell in at least three windows, fewer patches where there are many."""
     wanted = math.ceil(rows * groups / PATCHES_AIMED_AT)
-    return min(max(1, window // 12, wanted), max(1, window // 3))
+    densest = window // 12 if rows * groups < PATCHES_AIMED_AT // 3 else window // 6
+    return min(max(1, densest, wanted), max(1, window // 3))
 
 
 def starts_of(segments: NDArray[np.int64], window: int, stride: int) -> Indices:

@@ -226,7 +226,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
             hidden_dim=self.hidden_dim,
             sigma=self.sigma,
             loops=self.loops,
-            training=ScoreMatching(self.train_steps or TRAIN_STEPS, batch=BATCH if count >= 8 * BATCH else BATCH // 2),
+            training=ScoreMatching(self.train_steps or TRAIN_STEPS, batch=BATCH if count >= 8 * BATCH else BATCH // 4),
             learning_rate=LEARNING_RATE,
             dynamics=Dynamics(
                 iterations=self.iterations,
