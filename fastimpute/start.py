@@ -25,6 +25,7 @@ from fastimpute.spectral import Spectra, SpectralModel
 __all__ = ["Blend", "Period", "Start", "choose_start", "detect_period", "gap_distance", "hold_out", "linear", "profile"]
 
 MOST_STEPS = 7  # EM steps of a spectral candidate
+REFIT_STEPS = 2  # more of them, once it sees the held-out cells
 LEAST_ROWS = 24  # shorter series get lines and profiles only
 MOST_CELLS = 6_000_000  # larger ones too
 MOST_SENSORS = 512
@@ -68,10 +69,13 @@ class SpectralCandidate:
                 break
 
     def refit(self, values: Floats, missing: Mask) -> dict[str, Floats]:
-        """Fillings with the held-out cells restored, under the spectra kept."""
+        """Fillings with the held-out cells restored, a few EM steps on from the spectra kept."""
         assert self.kept is not None
         self.model.spectra, self.model.state = self.kept[0], self.kept[1].clone()
         self.model.restore(((self._forward(values) - self.mean) / self.scale).astype(np.float32), missing)
+        for _ in range(REFIT_STEPS):
+            self.model.expect()
+            self.model.maximise()
         return self._outputs(self.model.fill(), missing)
 
     def _forward(self, values: Floats) -> Floats:
