@@ -1,9 +1,9 @@
-"""Accuracy and time of the default imputer on whole series with cells hidden (protocol A), linear interpolation beside it.
+"""Accuracy and time of the default imputer on whole series with cells hidden, linear interpolation beside it.
 
-    python bench/accuracy/protocol_a.py DATA_FOLDER [--sets etth1 ...] [--masks 0.3 block ...] [--seeds 0 1 2] [--json OUT]
+    python bench/accuracy/protocol_a.py DATA_FOLDER [--sets etth1 ...] [--masks 0.3 block ...] [--seeds 0 1] [--json F]
 
-Every row is one data set, mask and mask seed: default settings, `random_state=0`, errors over the hidden cells in units of
-each sensor's deviation (scaler fitted on the observed cells). Nothing is chosen per data set.
+Every row is one data set, mask and mask seed: default settings, `random_state=0`, errors over the hidden cells in units
+of each sensor's deviation (scaler fitted on the observed cells). Nothing is chosen per data set.
 """
 
 from __future__ import annotations

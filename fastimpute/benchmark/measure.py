@@ -32,8 +32,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Case:
-    """One op at one shape: its candidates (the first is the kernel all others are compared with), the exact output,
-    and the work: floating-point operations or bytes, whichever bounds it."""
+    """One op at one shape: its candidates (the first of each dtype is the kernel the others are compared with), the
+    exact output, and the work: floating-point operations or bytes, whichever bounds it."""
 
     op: str
     shape: str
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: medians over the rounds, ratio > 1 means the kernel is that many times faster."""
+    """One line of the table: medians over the rounds; a ratio above 1: the kernel of that dtype is so much faster."""
 
     op: str
     shape: str
@@ -126,7 +126,9 @@ def measure(case: Case, rounds: int = 9) -> list[Row]:
             values.append(peak(dtype))
         for candidate in case.candidates:
             seconds[candidate.name].append(timed(candidate.run, repeats[candidate.name]))
-    kernel = statistics.median(seconds[case.candidates[0].name])
+    kernel: dict[str, float] = {}
+    for candidate in case.candidates:
+        kernel.setdefault(candidate.dtype, statistics.median(seconds[candidate.name]))
     return [
         _row(
             case,
@@ -134,7 +136,7 @@ def measure(case: Case, rounds: int = 9) -> list[Row]:
             seconds[candidate.name],
             statistics.median(peaks[candidate.dtype]),
             errors[candidate.name],
-            kernel,
+            kernel[candidate.dtype],
         )
         for candidate in case.candidates
     ]
@@ -178,8 +180,8 @@ def _row(case: Case, candidate: Candidate, seconds: list[float], peak: float, de
     )
 
 
-def machine() -> dict[str, str | int]:
-    """What the numbers were measured on."""
+def machine() -> dict[str, str | int | float]:
+    """What the numbers were measured on; a load above one says that others computed meanwhile."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 0,
@@ -187,6 +189,7 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
