@@ -273,6 +273,7 @@ def transport_value(source: np.ndarray, target: np.ndarray, nu: np.ndarray, plan
     return float((cost * plan).sum() + rho * divergence)
 
 
+@pytest.mark.filterwarnings("ignore:If reg_type = entropy")
 def test_entropic_solver_agrees_with_pot() -> None:
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(12, 2)), rng.normal(size=(15, 2)) + 0.5
