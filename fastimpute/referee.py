@@ -20,10 +20,11 @@ class Referee:
         reference: (T, N) filling that sets the scale.
 
     Example:
+        >>> import numpy as np
         >>> truth = np.zeros((6, 1), np.float32)
         >>> held = np.ones((6, 1), bool)
         >>> referee = Referee(truth, held, truth + 1)
-        >>> float(referee.loss(truth + 1).sum()), bool(referee.clearly_worse(truth + 2, truth + 1))
+        >>> round(float(referee.loss(truth + 1).sum()), 6), referee.clearly_worse(truth + 2, truth + 1)
         (1.0, True)
     """
 
@@ -69,6 +70,7 @@ def halves(held: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
     """Split held-out cells into two sets of whole gaps, alternating.
 
     Example:
+        >>> import numpy as np
         >>> [half.ravel().tolist() for half in halves(np.array([[True], [False], [True]]))]
         [[True, False, False], [False, False, True]]
     """

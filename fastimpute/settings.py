@@ -39,10 +39,11 @@ class Cycles:
 
     @classmethod
     def of(cls, series: Series, period: Period) -> Cycles:
-        """Cycles seen at least twice: from the time stamps where there are any, else from the periods found."""
+        """From the time stamps the cycles seen twice, else of the periods found those seen four times."""
         calendar = series.calendar
         if calendar is None or calendar.step_seconds <= 0:
-            return cls(rows=tuple(length for length in (period.day, period.week) if length))
+            found = (length for length in (period.day, period.week) if length and 4 * length <= series.shape[0])
+            return cls(rows=tuple(found))
         step, span = calendar.step_seconds, calendar.step_seconds * series.shape[0]
         return cls(tuple(name for name, length in SECONDS.items() if 4 * step <= length and 2 * length <= span))
 
@@ -110,7 +111,7 @@ def choose_columns(filled: NDArray[np.float32], missing: NDArray[np.bool_], coun
 def choose_stride(window: int, rows: int, groups: int) -> int:
     """Rows between windows: every cell in at least three windows, fewer patches where there are many."""
     wanted = math.ceil(rows * groups / PATCHES_AIMED_AT)
-    densest = window // 12 if rows * groups < PATCHES_AIMED_AT // 3 else window // 6
+    densest = window // 12 if rows * groups < PATCHES_AIMED_AT else window // 6
     return min(max(1, densest, wanted), max(1, window // 3))
 
 

@@ -21,6 +21,8 @@ class Modulation(nn.Module):
         ValueError: ``cond`` has another width than ``cond_dim``.
 
     Example:
+        >>> import torch
+        >>> from fastimpute.nn import Modulation
         >>> Modulation(cond_dim=3, hidden_dim=32)(torch.zeros(5, 3)).shape
         torch.Size([5, 4, 32])
     """

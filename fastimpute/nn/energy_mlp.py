@@ -26,6 +26,8 @@ class EnergyMLP(nn.Module):
         ValueError: ``in_dim`` or ``hidden_dim`` below one, or shapes that do not fit.
 
     Example:
+        >>> import torch
+        >>> from fastimpute.nn import EnergyMLP
         >>> net = EnergyMLP(in_dim=6, cond_dim=2)
         >>> log_p, score = net.value_score(torch.randn(8, 6), torch.randn(8, 2))
         >>> log_p.shape, score.shape

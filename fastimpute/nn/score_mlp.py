@@ -28,6 +28,8 @@ class ScoreMLP(nn.Module):
         ValueError: ``in_dim`` or ``hidden_dim`` below one, or shapes that do not fit (from the operators).
 
     Example:
+        >>> import torch
+        >>> from fastimpute.nn import ScoreMLP
         >>> net = ScoreMLP(in_dim=6, cond_dim=2)
         >>> net(torch.randn(8, 6), torch.randn(4, 2)).shape
         torch.Size([8, 6])

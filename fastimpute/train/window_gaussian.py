@@ -8,7 +8,7 @@ from torch import Tensor
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
-SHRINKAGE = 0.02  # share of the covariance's diagonal that replaces the covariance
+SHRINKAGE = 0.002  # share of the covariance's diagonal that replaces the covariance
 ITERATIONS = 15  # of conjugate gradients; each EM step starts from the last one's solution
 BLOCK = 4096  # patches solved at once
 COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
