@@ -17,7 +17,8 @@ from fastimpute.train.windows import PatchTable
 
 ALL_TOGETHER = 10  # up to so many sensors, one patch holds them all
 NEIGHBOURS = 3  # companions of a sensor otherwise
-SHORT_GAP, SHORT_WINDOW, LONG_WINDOW = 8.0, 12, 48
+SHORT_GAP, SHORT_WINDOW, SHARED_WINDOW, LONG_WINDOW = 8.0, 12, 36, 48
+FEW_PATCHES = 2_000
 WINDOWS_IN_A_ROW = 24  # a series holds at least so many windows end to end
 PATCHES_AIMED_AT = 30_000  # the stride grows until there are about so many
 SECONDS = {"day": 86_400.0, "week": 7 * 86_400.0, "year": 365.25 * 86_400.0}
@@ -93,9 +94,11 @@ def choose_window(missing: NDArray[np.bool_], segments: NDArray[np.int64]) -> in
     Short series get short windows, as many windows have to teach what one looks like.
     """
     rows, sensors = missing.shape
-    few, short_gaps = sensors <= ALL_TOGETHER, typical_gap(missing) < SHORT_GAP
-    enough = max(SHORT_WINDOW, rows // WINDOWS_IN_A_ROW) if short_gaps else LONG_WINDOW
-    wanted = SHORT_WINDOW if few and short_gaps else min(LONG_WINDOW, enough)
+    short_gaps = typical_gap(missing) < SHORT_GAP
+    if sensors <= ALL_TOGETHER:
+        wanted = SHORT_WINDOW if short_gaps else SHARED_WINDOW
+    else:
+        wanted = min(LONG_WINDOW, max(SHORT_WINDOW, rows // WINDOWS_IN_A_ROW)) if short_gaps else LONG_WINDOW
     shortest = int((segments[:, 1] - segments[:, 0]).min())
     return max(1, min(wanted, shortest // 2))
 
@@ -113,6 +116,12 @@ def choose_stride(window: int, rows: int, groups: int) -> int:
     wanted = math.ceil(rows * groups / PATCHES_AIMED_AT)
     densest = window // 12 if rows * groups < PATCHES_AIMED_AT else window // 6
     return min(max(1, densest, wanted), max(1, window // 3))
+
+
+def choose_train_steps(dim: int, patches: int) -> int:
+    """Optimiser steps per loop: many short loops end lower than few long ones, larger patches cost more a step, and few
+    patches are soon learned."""
+    return int(np.clip(15_000 // dim, 100, 180)) if patches > FEW_PATCHES else 100
 
 
 def starts_of(segments: NDArray[np.int64], window: int, stride: int) -> Indices:

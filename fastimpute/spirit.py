@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastimpute import ops
 from fastimpute.blend import Blend, scores
 from fastimpute.gaps import gap_lengths
 from fastimpute.imputer import BaseImputer
@@ -18,12 +19,12 @@ from fastimpute.progress import progress
 from fastimpute.recursion import Dynamics, Engine, Plan
 from fastimpute.referee import Referee, halves
 from fastimpute.series import Series
-from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_window
+from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_train_steps, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
 from fastimpute.start import Start, choose_start
 from fastimpute.train.score_matching import ScoreMatching
 
-BATCH, TRAIN_STEPS, LEARNING_RATE = 1024, 300, 2e-3
+BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
 START = "start"  # the start's name among the fillings that are blended in the end
 SURE_GAPS = 15  # held-out gaps that make the fitted weights of the blend count as much as equal ones
 HELD_OUT_LEAST = 20  # with fewer held-out cells nothing can be chosen by them: the start alone is returned
@@ -56,7 +57,8 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         hidden_dim: width of the network.
         blend: False returns the last filling instead of the blend with the start.
         all_missing: a sensor without any observation: "raise", "mean_of_neighbors" or "keep".
-        precision: "fp32" or "bf16" operands in the recursion kernel.
+        precision: operands of the recursion kernel's matrix products, "fp32" or "bf16"; "auto" is bf16 where the
+            processor multiplies it natively. Sums, weights, the Gaussian part and training are always fp32.
         backend: "auto", "cpu" or "torch".
         random_state: seed; the same seed gives the same bits on any number of threads.
         verbose: show progress on a terminal.
@@ -78,7 +80,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         gaussian: bool = True,
         start: str = "auto",
         sigma: tuple[float, float] | None = None,
-        loops: int = 6,
+        loops: int = 12,
         train_steps: int | None = None,
         iterations: int = 10,
         eta: float | None = None,
@@ -88,7 +90,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         hidden_dim: int = 256,
         blend: bool = True,
         all_missing: str = "raise",
-        precision: str = "fp32",
+        precision: str = "auto",
         backend: str = "auto",
         random_state: int | None = None,
         verbose: bool = True,
@@ -189,7 +191,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         """Refuse settings that cannot work, before anything is computed."""
         _choice("head", self.head, ("direct", "energy"))
         _choice("start", self.start, ("auto", "linear"))
-        _choice("precision", self.precision, ("fp32", "bf16"))
+        _choice("precision", self.precision, ("auto", "fp32", "bf16"))
         _choice("backend", self.backend, ("auto", "cpu", "torch"))
         for name in ("window", "stride", "train_steps", "neighbors"):
             value, least = getattr(self, name), 0 if name == "neighbors" else 1
@@ -220,13 +222,18 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         columns = choose_columns(filled, series.missing, self.neighbors)
         stride = self.stride or choose_stride(window, series.shape[0], len(columns))
         count = series.shape[0] // stride * len(columns)
+        fast = self.backend != "torch" and ops.isa() == "avx512bf16"
+        precision = ("bf16" if fast else "fp32") if self.precision == "auto" else self.precision
         plan = Plan(
             head=self.head,
             gaussian=self.gaussian,
             hidden_dim=self.hidden_dim,
             sigma=self.sigma,
             loops=self.loops,
-            training=ScoreMatching(self.train_steps or TRAIN_STEPS, batch=BATCH if count >= 8 * BATCH else BATCH // 4),
+            training=ScoreMatching(
+                steps=self.train_steps or choose_train_steps(window * columns.shape[1], count),
+                batch=BATCH if count >= 8 * BATCH else SMALL_BATCH,
+            ),
             learning_rate=LEARNING_RATE,
             dynamics=Dynamics(
                 iterations=self.iterations,
@@ -235,7 +242,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
                 rho=self.rho,
                 dissipation=self.dissipation,
             ),
-            engine=Engine(self.backend, self.precision),
+            engine=Engine(self.backend, precision),
             seed=self._seed(),
         )
         return Patches(window, stride, columns), plan

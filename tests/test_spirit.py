@@ -122,7 +122,7 @@ def test_constant_sensor_comes_back_constant() -> None:
     [
         ({"head": "both"}, "head: expected one of direct, energy, got 'both'"),
         ({"start": "warm"}, "start: expected one of auto, linear"),
-        ({"precision": "fp16"}, "precision: expected one of fp32, bf16"),
+        ({"precision": "fp16"}, "precision: expected one of auto, fp32, bf16"),
         ({"backend": "gpu"}, "backend: expected one of"),
         ({"window": 0}, "window: expected None or an integer of at least 1, got 0"),
         ({"loops": 0}, "loops: expected an integer of at least 1, got 0"),
