@@ -34,8 +34,9 @@ class Dynamics:
         eta: step length; None is sigma^2, Tweedie's denoising step. Beyond 2 sigma^2 it diverges.
         gamma: weight of the squared gradient norm in Phi, 0 without.
         rho: SPT's price for changing mass; inf keeps the weights uniform.
+        robust: SPT weights from the likelihood's distance to its median in interquartile ranges.
         tau: pull of the weights back to their reference, per step.
-        bound: largest |log(B w)|.
+        bound: largest |log(B w)|; below log 2, as a particle of mass 2 takes twice Tweedie's step, which diverges.
         group: particles whose weights are normalised together, B.
         adam: Adam instead of plain steps.
         dissipation: add the noise and drift that SPIRIT leaves out (samples instead of a point estimate).
@@ -45,8 +46,9 @@ class Dynamics:
     eta: float | None = None
     gamma: float = 0.0
     rho: float = math.inf
+    robust: bool = False
     tau: float = 0.1
-    bound: float = 2.0
+    bound: float = 0.6
     group: int = 128
     adam: bool = False
     dissipation: bool = False
@@ -77,7 +79,6 @@ def recur(
     dynamics: Dynamics,
     engine: Engine,
     seed: int,
-    log_ref: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One pass of the inner loop over all patches (of a stage that has a network).
 
@@ -89,7 +90,6 @@ def recur(
         dynamics: the inner loop's constants.
         engine: backend and precision of the kernel.
         seed: of the dissipative variant's noise.
-        log_ref: (S * G,) log of the reference weights, None for uniform.
 
     Returns:
         The new filling (T, N) and the particles' log weights (S * G,).
@@ -128,7 +128,7 @@ def recur(
             tau=dynamics.tau,
             bound=dynamics.bound,
             group=dynamics.group,
-            log_ref=log_ref,
+            robust=dynamics.robust,
             adam=dynamics.adam,
             dissipation=dynamics.dissipation,
             seed=seed,

@@ -47,12 +47,15 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         gaussian: whether the energy has its analytic Gaussian part, or everything is left to the network.
         start: "auto" (chosen on held-out cells) or "linear".
         sigma: noise levels (first, last) in standardised units; None chooses from the start's held-out error.
-        loops: outer loops, at most (held-out cells stop earlier).
+        loops: outer loops; those after which held-out cells are filled clearly worse than before are dropped.
         train_steps: optimiser steps per loop, None chooses.
         iterations: particle steps per loop.
         eta: step length; None is sigma^2, Tweedie's denoising step. Diverges beyond 2 sigma^2.
         gamma: weight of the squared gradient norm (energy head only).
-        rho: price of changing mass in semi-proximal transport; inf keeps the weights uniform.
+        rho: price of changing mass in semi-proximal transport; inf keeps the weights uniform. With a finite rho
+            unlikely windows count less, in training, in the particles' steps and in the overlap average.
+        robust_weights: measure likelihood for the weights in interquartile ranges from the median of a group.
+        adam: particle steps by Adam (of length eta, about .01) instead of plain ones.
         dissipation: put back the entropy term that SPIRIT removes (for ablation).
         hidden_dim: width of the network.
         blend: False returns the last filling instead of the blend with the start.
@@ -86,6 +89,8 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         eta: float | None = None,
         gamma: float = 0.0,
         rho: float = math.inf,
+        robust_weights: bool = True,
+        adam: bool = False,
         dissipation: bool = False,
         hidden_dim: int = 256,
         blend: bool = True,
@@ -108,6 +113,8 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         self.eta = eta
         self.gamma = gamma
         self.rho = rho
+        self.robust_weights = robust_weights
+        self.adam = adam
         self.dissipation = dissipation
         self.hidden_dim = hidden_dim
         self.blend = blend
@@ -128,6 +135,7 @@ class SPIRITImputer(BaseImputer[SpiritState]):
             "eta": 0.01,
             "gamma": 0.01,
             "rho": 1.0,
+            "robust_weights": False,
             "iterations": 50,
             "blend": False,
         }
@@ -240,6 +248,8 @@ class SPIRITImputer(BaseImputer[SpiritState]):
                 eta=self.eta,
                 gamma=self.gamma,
                 rho=self.rho,
+                robust=self.robust_weights,
+                adam=self.adam,
                 dissipation=self.dissipation,
             ),
             engine=Engine(self.backend, precision),

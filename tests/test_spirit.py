@@ -62,6 +62,8 @@ def test_transform_fills_other_data_of_the_same_sensors_after_a_round_trip_to_di
         {"head": "energy", "gamma": 0.01},
         {"head": "energy", "rho": 1.0},
         {"gaussian": False},
+        {"adam": True, "eta": 0.01},
+        {"rho": 0.5, "robust_weights": True},
         {"dissipation": True},
         {"start": "linear", "sigma": (0.2, 0.1)},
         {"window": 7, "neighbors": 1, "stride": 3},
