@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastimpute.crew import crew
 from fastimpute.recursion import Plan, Stage, alternate, descend, noise_levels, warm_up
 from fastimpute.referee import Referee
 from fastimpute.series import Series
@@ -79,12 +80,13 @@ def fit_member(
     offered: dict[str, NDArray[np.float32]] = {}
     rungs: list[Stage] = []
     from_gaussian, begin = False, trial
-    if plan.gaussian:
-        offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan.seed, referee)
-        from_gaussian = not referee.clearly_worse(offered[WINDOWS], trial)
-        begin = offered[WINDOWS] if from_gaussian else trial
     watch = _Watch(referee, report)
-    alternate(begin, hidden, table, plan, noise_levels(plan, referee.root_mean_square(begin)), watch)
+    with crew() as workers:
+        if plan.gaussian:
+            offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan.seed, referee, workers)
+            from_gaussian = not referee.clearly_worse(offered[WINDOWS], trial)
+            begin = offered[WINDOWS] if from_gaussian else trial
+        alternate(begin, hidden, table, plan, noise_levels(plan, referee.root_mean_square(begin)), watch, workers)
     kept = watch.kept()
     offered |= _ends(watch.fillings[:kept])
     member = Member(patches, plan, tuple(rungs), tuple(watch.stages[:kept]), from_gaussian, tuple(watch.losses[:kept]))
@@ -101,10 +103,11 @@ def refill(
     """
     table, missing = patch_table(member.patches, series, cycles), series.missing
     offered, begin = {}, filled
-    if member.gaussian_stages:
-        offered[WINDOWS] = descend(member.gaussian_stages, filled, missing, table, member.plan)[-1]
-        begin = offered[WINDOWS] if member.from_gaussian else filled
-    return offered | _ends(descend(member.stages, begin, missing, table, member.plan))
+    with crew() as workers:
+        if member.gaussian_stages:
+            offered[WINDOWS] = descend(member.gaussian_stages, filled, missing, table, member.plan, workers)[-1]
+            begin = offered[WINDOWS] if member.from_gaussian else filled
+        return offered | _ends(descend(member.stages, begin, missing, table, member.plan, workers))
 
 
 def _ends(fillings: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastimpute import ops
+from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.referee import Referee
 from fastimpute.train import window_gaussian
@@ -79,6 +80,7 @@ def recur(
     dynamics: Dynamics,
     engine: Engine,
     seed: int,
+    threads: int,
 ) -> tuple[Tensor, Tensor]:
     """One pass of the inner loop over all patches (of a stage that has a network).
 
@@ -90,6 +92,7 @@ def recur(
         dynamics: the inner loop's constants.
         engine: backend and precision of the kernel.
         seed: of the dissipative variant's noise.
+        threads: of the kernel, which gives the same bits on any number of them.
 
     Returns:
         The new filling (T, N) and the particles' log weights (S * G,).
@@ -134,6 +137,7 @@ def recur(
             seed=seed,
             backend=engine.backend,
             precision=engine.precision,
+            threads=threads,
         )
     return result
 
@@ -180,6 +184,7 @@ def warm_up(
     table: PatchTable,
     seed: int,
     referee: Referee,
+    workers: Crew,
 ) -> tuple[NDArray[np.float32], list[Stage]]:
     """Gaussian EM over the patches: the filling it ends with and its rungs; early where it clearly does harm."""
     hidden = torch.from_numpy(missing)
@@ -189,7 +194,7 @@ def warm_up(
     for _ in range(WARM_UP_STEPS):
         series = torch.from_numpy(moved)
         gaussian = window_gaussian.maximise(series, hidden, sampler, gaussian)
-        moved = window_gaussian.expect(series, hidden, sampler, gaussian).numpy()
+        moved = window_gaussian.expect(series, hidden, sampler, gaussian, workers).numpy()
         stages.append(Stage(0.0, None, gaussian))
         if referee.clearly_worse(moved, filled):
             break
@@ -203,6 +208,7 @@ def alternate(
     plan: Plan,
     sigmas: Sequence[float],
     watch: Callable[[Stage, NDArray[np.float32]], None],
+    workers: Crew,
 ) -> None:
     """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` sees every rung.
 
@@ -216,10 +222,12 @@ def alternate(
     for loop, sigma in enumerate(sigmas):
         sampler = PatchSampler(table, generator, mass)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
-        for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training):
+        for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers):
             pass
         stage = Stage(sigma, copy.deepcopy(net), gaussian)
-        series, log_w = recur(stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + loop)
+        series, log_w = recur(
+            stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + loop, workers.threads
+        )
         if math.isfinite(plan.dynamics.rho):
             mass = log_w.exp() * _group_sizes(table.count, plan.dynamics.group)
         watch(stage, series.numpy())
@@ -231,6 +239,7 @@ def descend(
     missing: NDArray[np.bool_],
     table: PatchTable,
     plan: Plan,
+    workers: Crew,
 ) -> list[NDArray[np.float32]]:
     """Trained stages, one after the other: recursion only. Returns the filling after each."""
     series, hidden = torch.from_numpy(filled), torch.from_numpy(missing)
@@ -239,9 +248,11 @@ def descend(
     for rung, stage in enumerate(stages):
         if stage.net is None:
             assert stage.gaussian is not None
-            series = window_gaussian.expect(series, hidden, sampler, stage.gaussian)
+            series = window_gaussian.expect(series, hidden, sampler, stage.gaussian, workers)
         else:
-            series, _ = recur(stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + rung)
+            series, _ = recur(
+                stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + rung, workers.threads
+            )
         fillings.append(series.numpy())
     return fillings
 

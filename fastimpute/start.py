@@ -6,9 +6,7 @@ whole series (fastimpute.spectral) in its own units, scaled by the spread of eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 from fastimpute.blend import Blend, scores
+from fastimpute.crew import crew
 from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
 from fastimpute.low_rank import low_rank, soft_impute
 from fastimpute.normal_scores import NormalScores
@@ -180,7 +179,8 @@ def choose_start(
     reference = scores(candidates["linear"], values, holdout)
     if cycles.day is not None:
         candidates["profile"] = profile(values, hidden, cycles)
-    with _one_thread_each() as run:
+    with crew() as workers:
+        run = workers.map
         models = _fitted_candidates(values, hidden, holdout, cycles, seed, reference, run)
         for name, model in models.items():
             candidates |= {name + suffix: filled for suffix, filled in model.trials.items()}
@@ -235,16 +235,3 @@ def _fitted_candidates(
 
     kinds = ["spectral", "spectral-scores", "low-rank"] + (["spectral-scaled"] if cycle.day is not None else [])
     return dict(zip(kinds, run(finish, kinds), strict=True))
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[Callable[[Callable[[Item], Result], Iterable[Item]], list[Result]]]:
-    """Run candidates side by side, each on one thread, so that results do not depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield lambda task, items: list(pool.map(task, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)

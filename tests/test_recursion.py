@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastimpute.crew import crew
 from fastimpute.nn import ScoreMLP
 from fastimpute.recursion import Dynamics, Engine, Plan, Stage, alternate, descend, noise_levels, recur, warm_up
 from fastimpute.referee import Referee
@@ -57,7 +58,8 @@ def run(how: Plan) -> tuple[list[Stage], list[np.ndarray]]:
         stages.append(stage)
         fillings.append(filling)
 
-    alternate(filled, missing, table(), how, SIGMAS, watch)
+    with crew() as workers:
+        alternate(filled, missing, table(), how, SIGMAS, watch, workers)
     return stages, fillings
 
 
@@ -74,7 +76,8 @@ def test_alternation_fills_better_than_it_began_and_leaves_observed_cells(rho: f
 def test_trained_ladder_walked_again_gives_the_same_bits() -> None:
     _, missing, filled = waves()
     stages, fillings = run(plan())
-    again = descend(stages, filled, missing, table(), plan())
+    with crew() as workers:
+        again = descend(stages, filled, missing, table(), plan(), workers)
     assert all((one == other).all() for one, other in zip(fillings, again, strict=True))
 
 
@@ -96,7 +99,7 @@ def test_untrained_score_with_a_gaussian_part_takes_tweedies_steps() -> None:
     gaussian = GaussianPart.fit(patches.reshape(len(patches), -1))
     stage = Stage(0.2, ScoreMLP(WINDOW * SENSORS, 1, 64), gaussian)
     series, hidden = torch.from_numpy(filled), torch.from_numpy(missing)
-    moved, log_w = recur(stage, series, hidden, table(), Dynamics(iterations=1), Engine(), 0)
+    moved, log_w = recur(stage, series, hidden, table(), Dynamics(iterations=1), Engine(), 0, threads=1)
     # One window: a patch that alone covers row 0 moves by sigma^2 times the Gaussian's score.
     x = series[:WINDOW].reshape(-1)
     score = -(x - gaussian.mean) @ gaussian.precision_matrix(0.2)
@@ -109,7 +112,8 @@ def test_gaussian_em_over_the_windows_brings_waves_back() -> None:
     truth, missing, filled = waves()
     held = ~missing & (np.random.default_rng(3).random(missing.shape) < 0.1)
     trial = np.where(held, 0, filled).astype(np.float32)
-    moved, stages = warm_up(trial, missing | held, table(), 0, Referee(truth, held, trial))
+    with crew() as workers:
+        moved, stages = warm_up(trial, missing | held, table(), 0, Referee(truth, held, trial), workers)
     assert len(stages) > 1
     assert np.abs(moved - truth)[missing].mean() < 0.2 * np.abs(filled - truth)[missing].mean()
 

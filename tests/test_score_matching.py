@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastimpute.crew import crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.score_matching import ScoreMatching, ScoreNet, condition, train_score
@@ -49,7 +50,9 @@ def test_score_of_correlated_noise_is_learned(net: ScoreNet) -> None:
     where = PatchTable(np.arange(0, 3990), np.array([[0, 1]]), 4, 3, torch.zeros(1, 2), np.zeros(3990, np.int64))
     sampler = PatchSampler(where, generator)
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
-    losses = list(train_score(net, optimiser, series, sampler, 0.3, None, ScoreMatching(200, batch=256, spread=1.0)))
+    how = ScoreMatching(200, batch=256, spread=1.0)
+    with crew() as workers:
+        losses = list(train_score(net, optimiser, series, sampler, 0.3, None, how, workers))
     exact = GaussianPart.fit(sampler.gather(series, torch.arange(3990)))
     floor = float((0.09 / (exact.eigenvalues + 0.09)).mean())  # E |sigma P x + z|^2 lacks what the signal explains
     assert np.mean(losses[:5]) > 0.9

@@ -41,7 +41,7 @@ def test_calendar_cycles_are_those_seen_twice() -> None:
 
 
 def test_found_periods_serve_where_there_are_no_time_stamps() -> None:
-    series = Series.read(frame(400, "h").to_numpy())
+    series = Series.read(frame(800, "h").to_numpy())
     cycles = Cycles.of(series, Period(24, 168))
     assert cycles.rows == (24, 168)
     assert cycles.phases(series)[0][25] == pytest.approx(1 / 24)

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
 ScoreNet = EnergyMLP | ScoreMLP
+HALVES = 2
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,12 @@ def train_score(
     sigma: float,
     gaussian: GaussianPart | None,
     how: ScoreMatching,
+    workers: Crew,
 ) -> Iterator[float]:
     """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss of each step.
+
+    A batch is always drawn and differentiated in the same two halves, side by side: one thread or two give the same
+    bits, and two halves on a thread each are faster than one batch on two threads.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
@@ -64,26 +70,45 @@ def train_score(
         sigma: centre of the noise levels, in standardised units.
         gaussian: the analytic part that the network adds to, or None.
         how: steps, batch and so on.
+        workers: who does it.
 
     Source: SPIRIT (arXiv 2602.01182), denoising score matching of the functional's log p.
     """
-    conditions = max(1, how.batch // how.rows)
     parameters = list(net.parameters())
+
+    def differentiate(half: PatchSampler) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss = _loss(net, series, half, sigma, gaussian, how)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    halves = sampler.split(HALVES)
     for _ in range(how.steps):
-        patches, calendar = sampler.indices(conditions, how.rows)
-        clean = sampler.gather(series, patches)
-        level = (torch.rand(conditions, 1, generator=sampler.generator) * 2 - 1) * math.log(how.spread)
-        log_sigma = math.log(sigma) + level
-        noise_level = log_sigma.exp().repeat_interleave(how.rows, 0)
-        noise = torch.randn(clean.shape, generator=sampler.generator)
-        noisy = torch.addcmul(clean, noise_level, noise)
-        residual = scaled_score(net, noisy, noise_level, condition(log_sigma, calendar)) + noise
-        if gaussian is not None:
-            residual = residual + gaussian.scaled_score(noisy, noise_level)
-        weights = sampler.weights(patches)
-        loss = residual.square().mean() if weights is None else (residual.square().mean(1) * weights).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses, gradients = zip(*workers.map(differentiate, halves), strict=True)
+        for parameter, *parts in zip(parameters, *gradients, strict=True):
+            parameter.grad = torch.stack(parts).mean(0)
         torch.nn.utils.clip_grad_norm_(parameters, how.clip)
         optimiser.step()
-        yield float(loss.detach())
+        yield float(torch.stack(losses).mean())
+
+
+def _loss(
+    net: ScoreNet,
+    series: Tensor,
+    sampler: PatchSampler,
+    sigma: float,
+    gaussian: GaussianPart | None,
+    how: ScoreMatching,
+) -> Tensor:
+    """The loss over one half of a batch."""
+    conditions = max(1, how.batch // (HALVES * how.rows))
+    patches, calendar = sampler.indices(conditions, how.rows)
+    clean = sampler.gather(series, patches)
+    level = (torch.rand(conditions, 1, generator=sampler.generator) * 2 - 1) * math.log(how.spread)
+    log_sigma = math.log(sigma) + level
+    noise_level = log_sigma.exp().repeat_interleave(how.rows, 0)
+    noise = torch.randn(clean.shape, generator=sampler.generator)
+    noisy = torch.addcmul(clean, noise_level, noise)
+    residual = scaled_score(net, noisy, noise_level, condition(log_sigma, calendar)) + noise
+    if gaussian is not None:
+        residual = residual + gaussian.scaled_score(noisy, noise_level)
+    weights = sampler.weights(patches)
+    return residual.square().mean() if weights is None else (residual.square().mean(1) * weights).mean()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastimpute.crew import Crew
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
 SHRINKAGE = 0.002  # share of the covariance's diagonal that replaces the covariance
 ITERATIONS = 15  # of conjugate gradients; each EM step starts from the last one's solution
-BLOCK = 4096  # patches solved at once
+BLOCK = 2048  # patches solved at once
 COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
 
 
@@ -35,16 +36,21 @@ def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
     return total / len(hidden)
 
 
-def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart) -> Tensor:
+def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart, workers: Crew) -> Tensor:
     """Overlap average of every patch's conditional mean (T, N); observed cells and cells in no patch stay."""
     precision = gaussian.precision_matrix(0.0)
     total, count = torch.zeros_like(series), torch.zeros_like(series)
-    for patches in torch.split(torch.arange(sampler.table.count), BLOCK):
+
+    def solve(patches: Tensor) -> tuple[Tensor, Tensor]:
         cells = sampler.cells(patches)
         centred = series.view(-1)[cells] - gaussian.mean
-        solved = conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean
-        total.view(-1).index_add_(0, cells.view(-1), solved.view(-1))
-        count.view(-1).index_add_(0, cells.view(-1), torch.ones(cells.numel()))
+        return cells, conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean
+
+    blocks = torch.split(torch.arange(sampler.table.count), BLOCK)
+    for first in range(0, len(blocks), workers.threads):
+        for cells, solved in workers.map(solve, blocks[first : first + workers.threads]):
+            total.view(-1).index_add_(0, cells.view(-1), solved.view(-1))
+            count.view(-1).index_add_(0, cells.view(-1), torch.ones(cells.numel()))
     return torch.where(hidden & (count > 0), total / count.clamp(min=1), series)
 
 
