@@ -21,7 +21,20 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_native", "_core"}),
     frozenset({"ops", "kernels"}),
     frozenset(
-        {"nn", "train", "series", "patches", "masks", "metrics", "progress", "atomic", "timestamps", "layouts", "gaps"}
+        {
+            "crew",
+            "nn",
+            "train",
+            "series",
+            "patches",
+            "masks",
+            "metrics",
+            "progress",
+            "atomic",
+            "timestamps",
+            "layouts",
+            "gaps",
+        }
     ),
     frozenset(),
     frozenset({"evaluation", "benchmark", "stream"}),

@@ -78,7 +78,7 @@ def train_score(
 
     def differentiate(half: PatchSampler) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss = _loss(net, series, half, sigma, gaussian, how)
-        return loss.detach(), torch.autograd.grad(loss, parameters)
+        return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
 
     halves = sampler.split(HALVES)
     for _ in range(how.steps):
