@@ -121,7 +121,7 @@ def choose_stride(window: int, rows: int, groups: int) -> int:
 def choose_train_steps(dim: int, patches: int) -> int:
     """Optimiser steps per loop: many short loops end lower than few long ones, larger patches cost more a step, and few
     patches are soon learned."""
-    return int(np.clip(11_000 // dim, 100, 130)) if patches > FEW_PATCHES else 60
+    return int(np.clip(14_000 // dim, 100, 160)) if patches > FEW_PATCHES else 60
 
 
 def starts_of(segments: NDArray[np.int64], window: int, stride: int) -> Indices:
