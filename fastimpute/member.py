@@ -1,4 +1,4 @@
-"""One member of SPIRIT's ensemble: an alternation with its own patches and score, watched on held-out cells."""
+"""The trained ladder of SPIRIT: fitted with held-out cells hidden, walked again for the result and for new data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastimpute.referee import Referee
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 
-WINDOWS, SPIRIT, SPIRIT_MEAN = "windows", "spirit", "spirit, mean"  # the fillings a ladder offers
+WINDOWS, SPIRIT, SPIRIT_MEAN = "windows", "spirit", "spirit, mean"  # the fillings it offers
 
 
 @dataclass(frozen=True)

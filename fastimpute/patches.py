@@ -88,15 +88,3 @@ def cell_table(columns: Indices, window: int, sensors: int) -> Indices:
     """Offsets of a patch's cells from the flat index of its first row, shape (G, L * k)."""
     rows = np.arange(window, dtype=np.int64)[:, None] * sensors
     return (rows[None] + columns[:, None, :]).reshape(len(columns), -1)
-
-
-def gather(series: Floats, starts: Indices, columns: Indices, window: int) -> Floats:
-    """Patches of a series (T, N), start-major: shape (S * G, L * k)."""
-    steps, sensors = series.shape
-    if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) <= steps - window:
-        found = f"{starts.min()}..{starts.max()}"
-        raise ValueError(f"starts: expected windows of {window} rows inside 0..{steps}, got {found}")
-    table = cell_table(columns, window, sensors)
-    index = (starts * sensors)[:, None, None] + table[None]
-    patches: Floats = np.take(series, index.reshape(-1, table.shape[1]))
-    return patches

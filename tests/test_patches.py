@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastimpute.patches import all_columns, correlation, gather, neighbours, window_starts
+from fastimpute.patches import all_columns, cell_table, correlation, neighbours, window_starts
 
 
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 60))
@@ -24,20 +24,14 @@ def test_impossible_windows_are_refused(steps: int, window: int, stride: int) ->
         window_starts(steps, window, stride)
 
 
-def test_patches_are_start_major_with_time_before_sensor() -> None:
+def test_cells_of_a_patch_go_by_time_before_sensor() -> None:
     series = np.arange(40, dtype=np.float32).reshape(10, 4)
     starts, columns = np.array([0, 3]), np.array([[1, 0], [3, 2], [0, 3]])
-    patches = gather(series, starts, columns, 5)
-    assert patches.shape == (6, 10)
-    for s, start in enumerate(starts):
-        for g, column in enumerate(columns):
+    cells = cell_table(columns, window=5, sensors=4)
+    for start in starts:
+        for group, column in enumerate(columns):
             expected = series[start : start + 5][:, column].ravel()
-            np.testing.assert_array_equal(patches[s * 3 + g], expected)
-
-
-def test_windows_beyond_the_series_are_refused() -> None:
-    with pytest.raises(ValueError, match="starts"):
-        gather(np.zeros((10, 2), np.float32), np.array([6]), all_columns(2), 5)
+            np.testing.assert_array_equal(series.ravel()[start * 4 + cells[group]], expected)
 
 
 def test_correlation_uses_common_steps_only() -> None:
