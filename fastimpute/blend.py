@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,21 @@ def simplex_fit(candidates: npt.NDArray[np.float64], truth: npt.NDArray[np.float
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Fillings made without some observed cells.
+
+    Attributes:
+        candidates: name -> (T, N) filling.
+        held: (T, N), True at the cells to judge them by.
+        hidden: (T, N), True at every cell that they could not see (missing or held out).
+    """
+
+    candidates: Mapping[str, Floats]
+    held: Mask
+    hidden: Mask
+
+
+@dataclass(frozen=True)
 class Blend:
     """Weights of named fillings per class of distance to the nearest observation.
 
@@ -60,24 +75,25 @@ class Blend:
     weights: npt.NDArray[np.float64]
 
     @classmethod
-    def fit(cls, candidates: Mapping[str, Floats], truth: Floats, holdout: Mask, hidden: Mask) -> Blend:
-        """Fit on held-out cells.
+    def fit(cls, trials: Sequence[Trial], truth: Floats) -> Blend:
+        """Fit on held-out cells, pooled over trials that offer the same candidates.
 
         Args:
-            candidates: name -> (T, N) filling made without the held-out cells.
+            trials: at least one.
             truth: (T, N), right at the held-out cells.
-            holdout: (T, N), True at the held-out cells.
-            hidden: (T, N), True at every cell that the candidates could not see (missing or held out).
 
         Raises:
-            ValueError: no candidate.
+            ValueError: no trial, no candidate, or trials with different candidates.
         """
-        if not candidates:
-            raise ValueError("candidates: expected at least one filling, got none")
-        names = tuple(candidates)
-        rows = np.searchsorted(DISTANCES, gap_distance(hidden)[holdout], side="right") - 1
-        table = np.stack([candidates[name][holdout] for name in names]).astype(np.float64)
-        goal = truth[holdout].astype(np.float64)
+        names = tuple(trials[0].candidates) if trials else ()
+        if not names or any(tuple(trial.candidates) != names for trial in trials):
+            offered = [list(trial.candidates) for trial in trials]
+            raise ValueError(f"trials: expected the same fillings, at least one, in every trial, got {offered}")
+        table = np.concatenate(
+            [np.stack([trial.candidates[name][trial.held] for name in names]) for trial in trials], axis=1
+        ).astype(np.float64)
+        goal = np.concatenate([truth[trial.held] for trial in trials]).astype(np.float64)
+        rows = np.concatenate([_distance_class(trial.hidden, trial.held) for trial in trials])
         if not goal.size or len(names) == 1:
             return cls(names, np.full((len(DISTANCES), len(names)), 1.0 / len(names)))
         shared = simplex_fit(table, goal)
@@ -93,7 +109,7 @@ class Blend:
         """Blend at the missing cells; elsewhere `values`, or the first candidate."""
         base = candidates[self.names[0]] if values is None else values
         filled = np.array(base, dtype=np.float32, order="C")
-        rows = np.searchsorted(DISTANCES, gap_distance(missing)[missing], side="right") - 1
+        rows = _distance_class(missing, missing)
         total = np.zeros(len(rows), np.float64)
         for column, name in enumerate(self.names):
             if self.weights[:, column].any():
@@ -113,3 +129,9 @@ class Blend:
     def from_facts(cls, facts: Mapping[str, Any]) -> Blend:
         """Inverse of `to_facts`."""
         return cls(tuple(facts["names"]), np.asarray(facts["weights"], np.float64))
+
+
+def _distance_class(hidden: Mask, cells: Mask) -> npt.NDArray[np.int64]:
+    """Class of distance to the nearest observation of some of the hidden cells."""
+    classes: npt.NDArray[np.int64] = np.searchsorted(DISTANCES, gap_distance(hidden)[cells], side="right") - 1
+    return classes

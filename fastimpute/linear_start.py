@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastimpute.blend import Blend, scores
+from fastimpute.blend import Blend, Trial, scores
 from fastimpute.gaps import Floats, Mask, hold_out, linear
 from fastimpute.profile import Period
 from fastimpute.start import Start
@@ -21,7 +21,7 @@ def linear_start(values: Floats, missing: Mask, segments: npt.NDArray[np.int64],
         trial[rows] = linear(values[rows], (missing | holdout)[rows])
         filled[rows] = linear(values[rows], missing[rows])
     judged = scores(trial, values, holdout)
-    blend = Blend.fit({"linear": trial}, values, holdout, missing | holdout)
+    blend = Blend.fit([Trial({"linear": trial}, holdout, missing | holdout)], values)
     return Start(
         filled=filled,
         trial=trial,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute import ops
-from fastimpute.blend import Blend, scores
-from fastimpute.gaps import gap_lengths
+from fastimpute.blend import Trial, scores
+from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
 from fastimpute.imputer import BaseImputer
+from fastimpute.ladder import SPIRIT
 from fastimpute.linear_start import linear_start
-from fastimpute.member import SPIRIT, fit_member, refill
 from fastimpute.profile import Period
 from fastimpute.progress import progress
 from fastimpute.recursion import Dynamics, Engine, Plan
-from fastimpute.referee import Referee, halves
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_train_steps, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
@@ -25,9 +25,6 @@ from fastimpute.start import Start, choose_start
 from fastimpute.train.score_matching import ScoreMatching
 
 BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
-START = "start"  # the start's name among the fillings that are blended in the end
-SURE_GAPS = 15  # held-out gaps that make the fitted weights of the blend count as much as equal ones
-HELD_OUT_LEAST = 20  # with fewer held-out cells nothing can be chosen by them: the start alone is returned
 
 
 class SPIRITImputer(BaseImputer[SpiritState]):
@@ -148,41 +145,32 @@ class SPIRITImputer(BaseImputer[SpiritState]):
 
     def _fit_impute_series(self, series: Series) -> tuple[SpiritState, NDArray[np.float32]]:
         self._check()
-        start = self._start(series, None)
-        hidden = series.missing | start.holdout
-        # One half of the held-out cells blends the start, the other judges what is made of it: a blend looks better
-        # than it is on the cells it was fitted on.
-        first, second = halves(start.holdout)
-        start_blend = Blend.fit(start.candidates, series.values, first, hidden)
-        trial = start_blend.apply(start.candidates, hidden, series.values)
-        filled = start_blend.apply(start.finals, series.missing, series.values)
-        trials, finals = {START: trial}, {START: filled}
-        cycles, member = Cycles.of(series, start.period), None
-        if second.sum() >= HELD_OUT_LEAST:
-            referee = Referee(series.values, second, trial)
-            patches, plan = self._plan(series, filled)
+        folds: list[Fold] = []
+        trials: list[Trial] = []
+        fillings: list[Mapping[str, NDArray[np.float32]]] = []
+        errors: dict[str, tuple[float, float]] = {}
+        wanted = 1
+        while len(folds) < wanted:
+            start = self._start(series, None, len(folds))
+            cycles = Cycles.of(series, start.period)
             with progress("SPIRIT", self.loops, cells=series.missing.size, verbose=self.verbose) as advance:
-                member, offered = fit_member(
-                    series, trial, hidden, referee, cycles, patches, plan, lambda note: advance(1, note=note)
-                )
-            trials |= offered
-            finals |= refill(member, series, filled, cycles)
-        if member is not None and not self.blend:
-            trials = {SPIRIT: trials[SPIRIT]}
-        blend = _cautious(Blend.fit(trials, series.values, second, hidden), gap_lengths(second).size)
-        errors = {name: scores(table, series.values, second) for name, table in (start.candidates | trials).items()}
-        state = SpiritState(start_blend, member, blend, start.period, cycles, errors)
-        return state, blend.apply(finals, series.missing, series.values)
+                fold, trial = fit_fold(series, start, cycles, self._plan, lambda note: advance(1, note=note))
+            folds.append(fold)
+            trials.append(trial)
+            fillings.append(fold.fill(series, start, cycles))
+            if len(folds) == 1:
+                wanted = folds_wanted(trial.held) if fold.ladder is not None else 1
+                known = {**start.candidates, **trial.candidates}
+                errors = {name: scores(table, series.values, trial.held) for name, table in known.items()}
+        if not self.blend and folds[0].ladder is not None:
+            trials = [Trial({SPIRIT: trial.candidates[SPIRIT]}, trial.held, trial.hidden) for trial in trials]
+        blend = cautious_blend(trials, series.values)
+        state = SpiritState(tuple(folds), blend, start.period, cycles, errors)
+        return state, mean_fill(blend, fillings, series)
 
     def _impute_series(self, series: Series, state: SpiritState) -> NDArray[np.float32]:
         start = self._start(series, state.period)
-        # Fewer rows than in fit can leave a candidate of the start out; the start's own blend stands in for it.
-        known = {name: start.finals.get(name, start.filled) for name in state.start_blend.names}
-        filled = state.start_blend.apply(known, series.missing, series.values)
-        finals = {START: filled}
-        if state.member is not None:
-            finals |= refill(state.member, series, filled, state.cycles)
-        return state.blend.apply(finals, series.missing, series.values)
+        return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in state.folds], series)
 
     def _pack_state(self, state: SpiritState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return pack(state)
@@ -217,12 +205,13 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         if self.gamma < 0 or (self.gamma > 0 and self.head == "direct"):
             raise ValueError(f"gamma: expected 0, or more with head='energy', got {self.gamma!r} with {self.head!r}")
 
-    def _start(self, series: Series, period: Period | None) -> Start:
+    def _start(self, series: Series, period: Period | None, fold: int = 0) -> Start:
         """The filling to begin from; samples that do not follow on one another begin from straight lines."""
+        seed = self._seed() + fold
         if self.start == "linear" or len(series.segments) > 1:
-            return linear_start(series.values, series.missing, series.segments, self._seed())
+            return linear_start(series.values, series.missing, series.segments, seed)
         day, week = (None, None) if period is None else (period.day, period.week)
-        return choose_start(series.values, series.missing, day, week, self._seed())
+        return choose_start(series.values, series.missing, day, week, seed)
 
     def _plan(self, series: Series, filled: NDArray[np.float32]) -> tuple[Patches, Plan]:
         """What is not given is chosen from the data."""
@@ -261,9 +250,3 @@ class SPIRITImputer(BaseImputer[SpiritState]):
 def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def _cautious(blend: Blend, gaps: int) -> Blend:
-    """Draw the weights towards equal ones where few held-out gaps stand behind them."""
-    sure = gaps / (gaps + SURE_GAPS)
-    return Blend(blend.names, sure * blend.weights + (1 - sure) / len(blend.names))

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from fastimpute.blend import Blend
-from fastimpute.member import Member
+from fastimpute.fold import Fold
+from fastimpute.ladder import Ladder
 from fastimpute.profile import Period
 from fastimpute.recursion import Dynamics, Engine, Plan, Stage, new_net
 from fastimpute.settings import Cycles, Patches
@@ -24,16 +25,14 @@ class SpiritState:
     """A fitted SPIRIT.
 
     Attributes:
-        start_blend: how the start's candidates are combined.
-        member: the trained ladder; None where the data was too small to train on.
-        blend: how the start and the ladder's fillings are combined.
+        folds: what each round of holding out learned; small data takes several.
+        blend: how the start and the ladder's fillings are combined, in every fold.
         period: steps per day and week found in the data.
         cycles: what the scores are conditioned on.
         errors: held-out (MAE, MSE) of every candidate, standardised, and of their "blend".
     """
 
-    start_blend: Blend
-    member: Member | None
+    folds: tuple[Fold, ...]
     blend: Blend
     period: Period
     cycles: Cycles
@@ -43,27 +42,19 @@ class SpiritState:
 def pack(state: SpiritState) -> tuple[Arrays, dict[str, Any]]:
     """Split a state into arrays and JSON-able facts."""
     arrays: Arrays = {}
-    member = state.member
+    folds = []
+    for number, fold in enumerate(state.folds):
+        ladder = None if fold.ladder is None else _ladder_facts(fold.ladder)
+        folds.append({"start_blend": fold.start_blend.to_facts(), "ladder": ladder})
+        if fold.ladder is not None:
+            arrays |= {f"{number}.{name}": array for name, array in _ladder_arrays(fold.ladder).items()}
     facts: dict[str, Any] = {
-        "start_blend": state.start_blend.to_facts(),
+        "folds": folds,
         "blend": state.blend.to_facts(),
         "period": asdict(state.period),
         "cycles": asdict(state.cycles),
         "errors": state.errors,
-        "member": None,
     }
-    if member is not None:
-        arrays["columns"] = member.patches.columns
-        for rung, stage in enumerate(member.gaussian_stages + member.stages):
-            arrays |= {f"{rung}.{name}": array for name, array in _stage_arrays(stage).items()}
-        facts["member"] = {
-            "window": member.patches.window,
-            "stride": member.patches.stride,
-            "plan": asdict(member.plan),
-            "sigmas": [stage.sigma for stage in member.gaussian_stages + member.stages],
-            "from_gaussian": member.from_gaussian,
-            "losses": member.losses,
-        }
     return arrays, facts
 
 
@@ -71,13 +62,42 @@ def unpack(arrays: Arrays, facts: dict[str, Any]) -> SpiritState:
     """Inverse of `pack`."""
     cycles = Cycles(tuple(facts["cycles"]["calendar"]), tuple(facts["cycles"]["rows"]))
     return SpiritState(
-        start_blend=Blend.from_facts(facts["start_blend"]),
-        member=None if facts["member"] is None else _member(arrays, facts["member"], cycles.features),
+        folds=tuple(
+            _fold(_within(arrays, f"{number}."), fold, cycles.features) for number, fold in enumerate(facts["folds"])
+        ),
         blend=Blend.from_facts(facts["blend"]),
         period=Period(**facts["period"]),
         cycles=cycles,
         errors={name: (float(mae), float(mse)) for name, (mae, mse) in facts["errors"].items()},
     )
+
+
+def _within(arrays: Arrays, prefix: str) -> Arrays:
+    """The arrays whose names begin with a prefix, without it."""
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _fold(arrays: Arrays, facts: dict[str, Any], cond_dim: int) -> Fold:
+    ladder = None if facts["ladder"] is None else _ladder(arrays, facts["ladder"], cond_dim)
+    return Fold(Blend.from_facts(facts["start_blend"]), ladder)
+
+
+def _ladder_facts(ladder: Ladder) -> dict[str, Any]:
+    return {
+        "window": ladder.patches.window,
+        "stride": ladder.patches.stride,
+        "plan": asdict(ladder.plan),
+        "sigmas": [stage.sigma for stage in ladder.gaussian_stages + ladder.stages],
+        "from_gaussian": ladder.from_gaussian,
+        "losses": ladder.losses,
+    }
+
+
+def _ladder_arrays(ladder: Ladder) -> Arrays:
+    arrays: Arrays = {"columns": ladder.patches.columns}
+    for rung, stage in enumerate(ladder.gaussian_stages + ladder.stages):
+        arrays |= {f"{rung}.{name}": array for name, array in _stage_arrays(stage).items()}
+    return arrays
 
 
 def _stage_arrays(stage: Stage) -> Arrays:
@@ -93,16 +113,13 @@ def _stage_arrays(stage: Stage) -> Arrays:
     return arrays
 
 
-def _member(arrays: Arrays, facts: dict[str, Any], cond_dim: int) -> Member:
+def _ladder(arrays: Arrays, facts: dict[str, Any], cond_dim: int) -> Ladder:
     plan = _plan(facts["plan"])
     patches = Patches(facts["window"], facts["stride"], arrays["columns"])
     dim = patches.window * patches.columns.shape[1]
     stages = []
     for rung, sigma in enumerate(facts["sigmas"]):
-        prefix = f"{rung}."
-        own = {
-            name[len(prefix) :]: torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
-        }
+        own = {name: torch.from_numpy(array) for name, array in _within(arrays, f"{rung}.").items()}
         weights = {name[len("net.") :]: tensor for name, tensor in own.items() if name.startswith("net.")}
         net = new_net(plan.head, dim, 1 + cond_dim, plan.hidden_dim, plan.seed) if weights else None
         if net is not None:
@@ -111,7 +128,7 @@ def _member(arrays: Arrays, facts: dict[str, Any], cond_dim: int) -> Member:
         if plan.gaussian:
             gaussian = GaussianPart(own["gaussian.mean"], own["gaussian.eigenvalues"], own["gaussian.basis"])
         stages.append(Stage(sigma, net, gaussian))
-    return Member(
+    return Ladder(
         patches,
         plan,
         gaussian_stages=tuple(stage for stage in stages if stage.net is None),

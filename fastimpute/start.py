@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from fastimpute.blend import Blend, scores
+from fastimpute.blend import Blend, Trial, scores
 from fastimpute.crew import crew
 from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
 from fastimpute.low_rank import low_rank, soft_impute
@@ -184,7 +184,7 @@ def choose_start(
         models = _fitted_candidates(values, hidden, holdout, cycles, seed, reference, run)
         for name, model in models.items():
             candidates |= {name + suffix: filled for suffix, filled in model.trials.items()}
-        blend = Blend.fit(candidates, values, holdout, hidden)
+        blend = Blend.fit([Trial(candidates, holdout, hidden)], values)
         finals = {"linear": linear(values, missing)}
         if "profile" in candidates:
             finals["profile"] = profile(values, missing, cycles)

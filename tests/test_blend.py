@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastimpute.blend import Blend, scores, simplex_fit
+from fastimpute.blend import Blend, Trial, scores, simplex_fit
 
 
 @given(st.integers(1, 6), st.integers(0, 1000))
@@ -48,7 +48,7 @@ def make() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
 
 def test_weights_depend_on_the_distance_to_an_observation() -> None:
     candidates, truth, held, hidden = make()
-    blend = Blend.fit(candidates, truth, held, hidden)
+    blend = Blend.fit([Trial(candidates, held, hidden)], truth)
     assert blend.weights[0, 0] > 0.7
     assert blend.weights[-1, 1] > 0.7
     blended = blend.apply(candidates, hidden, truth)
@@ -57,19 +57,19 @@ def test_weights_depend_on_the_distance_to_an_observation() -> None:
 
 def test_observed_cells_are_not_touched() -> None:
     candidates, truth, held, hidden = make()
-    blended = Blend.fit(candidates, truth, held, hidden).apply(candidates, hidden, truth)
+    blended = Blend.fit([Trial(candidates, held, hidden)], truth).apply(candidates, hidden, truth)
     np.testing.assert_array_equal(blended[~hidden], truth[~hidden])
 
 
 def test_without_held_out_cells_weights_are_equal() -> None:
     candidates, truth, held, hidden = make()
-    blend = Blend.fit(candidates, truth, np.zeros_like(held), hidden)
+    blend = Blend.fit([Trial(candidates, np.zeros_like(held), hidden)], truth)
     assert (blend.weights == 0.5).all()
 
 
 def test_a_blend_survives_json() -> None:
     candidates, truth, held, hidden = make()
-    blend = Blend.fit(candidates, truth, held, hidden)
+    blend = Blend.fit([Trial(candidates, held, hidden)], truth)
     again = Blend.from_facts(json.loads(json.dumps(blend.to_facts())))
     assert again.names == blend.names
     np.testing.assert_array_equal(again.weights, blend.weights)
@@ -77,5 +77,18 @@ def test_a_blend_survives_json() -> None:
 
 def test_no_candidate_is_refused() -> None:
     _, truth, held, hidden = make()
-    with pytest.raises(ValueError, match="candidates"):
-        Blend.fit({}, truth, held, hidden)
+    with pytest.raises(ValueError, match="trials: expected the same fillings, at least one"):
+        Blend.fit([Trial({}, held, hidden)], truth)
+
+
+def test_trials_that_offer_different_fillings_are_refused() -> None:
+    candidates, truth, held, hidden = make()
+    with pytest.raises(ValueError, match="trials: expected the same fillings"):
+        Blend.fit([Trial(candidates, held, hidden), Trial({"near": truth}, held, hidden)], truth)
+
+
+def test_a_trial_split_into_two_fits_the_same_blend() -> None:
+    candidates, truth, held, hidden = make()
+    early = held & (np.arange(len(held)) < 1000)[:, None]
+    pooled = Blend.fit([Trial(candidates, early, hidden), Trial(candidates, held & ~early, hidden)], truth)
+    np.testing.assert_allclose(pooled.weights, Blend.fit([Trial(candidates, held, hidden)], truth).weights, atol=1e-6)

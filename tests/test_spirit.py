@@ -147,7 +147,7 @@ def test_interrupted_fit_leaves_the_imputer_as_it_was(monkeypatch: pytest.Monkey
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastimpute.spirit.fit_member", interrupt)
+    monkeypatch.setattr("fastimpute.spirit.fit_fold", interrupt)
     with pytest.raises(KeyboardInterrupt):
         imputer.fit(gappy(rows=300, seed=1))
     assert imputer.state_ is before

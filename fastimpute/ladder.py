@@ -1,4 +1,4 @@
-"""The trained ladder of SPIRIT: fitted with held-out cells hidden, walked again for the result and for new data."""
+"""The ladder of noise levels: trained with held-out cells hidden, walked again for the result and for new data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WINDOWS, SPIRIT, SPIRIT_MEAN = "windows", "spirit", "spirit, mean"  # the fillin
 
 
 @dataclass(frozen=True)
-class Member:
+class Ladder:
     """A trained ladder.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Watch:
         )
 
 
-def fit_member(
+def fit_ladder(
     series: Series,
     trial: NDArray[np.float32],
     hidden: NDArray[np.bool_],
@@ -70,11 +70,11 @@ def fit_member(
     patches: Patches,
     plan: Plan,
     report: Callable[[str], None],
-) -> tuple[Member, dict[str, NDArray[np.float32]]]:
+) -> tuple[Ladder, dict[str, NDArray[np.float32]]]:
     """Train a ladder with the held-out cells among the hidden ones.
 
     Returns:
-        The member, and the fillings it offers (see `refill`) on that occasion.
+        The ladder, and the fillings it offers (see `refill`) on that occasion.
     """
     table = patch_table(patches, series, cycles)
     offered: dict[str, NDArray[np.float32]] = {}
@@ -89,25 +89,25 @@ def fit_member(
         alternate(begin, hidden, table, plan, noise_levels(plan, referee.root_mean_square(begin)), watch, workers)
     kept = watch.kept()
     offered |= _ends(watch.fillings[:kept])
-    member = Member(patches, plan, tuple(rungs), tuple(watch.stages[:kept]), from_gaussian, tuple(watch.losses[:kept]))
-    return member, offered
+    ladder = Ladder(patches, plan, tuple(rungs), tuple(watch.stages[:kept]), from_gaussian, tuple(watch.losses[:kept]))
+    return ladder, offered
 
 
 def refill(
-    member: Member, series: Series, filled: NDArray[np.float32], cycles: Cycles
+    ladder: Ladder, series: Series, filled: NDArray[np.float32], cycles: Cycles
 ) -> dict[str, NDArray[np.float32]]:
     """Fillings of a series by the trained ladder, from a start: recursion only.
 
     "windows" is where the Gaussian EM ends, "spirit" the last filling of the ladder, "spirit, mean" the mean of its
     later half: the last is nearer to the median of what could be, the mean nearer to its mean.
     """
-    table, missing = patch_table(member.patches, series, cycles), series.missing
+    table, missing = patch_table(ladder.patches, series, cycles), series.missing
     offered, begin = {}, filled
     with crew() as workers:
-        if member.gaussian_stages:
-            offered[WINDOWS] = descend(member.gaussian_stages, filled, missing, table, member.plan, workers)[-1]
-            begin = offered[WINDOWS] if member.from_gaussian else filled
-        return offered | _ends(descend(member.stages, begin, missing, table, member.plan, workers))
+        if ladder.gaussian_stages:
+            offered[WINDOWS] = descend(ladder.gaussian_stages, filled, missing, table, ladder.plan, workers)[-1]
+            begin = offered[WINDOWS] if ladder.from_gaussian else filled
+        return offered | _ends(descend(ladder.stages, begin, missing, table, ladder.plan, workers))
 
 
 def _ends(fillings: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -1,0 +1,109 @@
+"""One round of holding out: a start and a ladder fitted with some observed cells hidden, and what they fill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastimpute.blend import Blend, Trial
+from fastimpute.gaps import gap_lengths
+from fastimpute.ladder import Ladder, fit_ladder, refill
+from fastimpute.recursion import Plan
+from fastimpute.referee import Referee, halves
+from fastimpute.series import Series
+from fastimpute.settings import Cycles, Patches
+from fastimpute.start import Start
+
+Floats = NDArray[np.float32]
+
+START = "start"  # the start's name among the fillings that are blended in the end
+HELD_OUT_LEAST = 20  # with fewer held-out cells nothing can be chosen by them: the start alone is returned
+SURE_GAPS = 15  # held-out gaps that make fitted weights count as much as equal ones
+MOST_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one round learned.
+
+    Attributes:
+        start_blend: how the start's candidates are combined.
+        ladder: the trained ladder; None where too few cells could be held out to train by.
+    """
+
+    start_blend: Blend
+    ladder: Ladder | None
+
+    def fill(self, series: Series, start: Start, cycles: Cycles) -> dict[str, Floats]:
+        """Its fillings of a series, from that series' start."""
+        # Fewer rows than in fit can leave a candidate of the start out; the start's own blend stands in for it.
+        known = {name: start.finals.get(name, start.filled) for name in self.start_blend.names}
+        filled = self.start_blend.apply(known, series.missing, series.values)
+        offered = {START: filled}
+        return offered if self.ladder is None else offered | refill(self.ladder, series, filled, cycles)
+
+
+def fit_fold(
+    series: Series,
+    start: Start,
+    cycles: Cycles,
+    choose: Callable[[Series, Floats], tuple[Patches, Plan]],
+    report: Callable[[str], None],
+) -> tuple[Fold, Trial]:
+    """Blend the start and train a ladder without the cells that the start held out.
+
+    One half of them blends the start, the other judges what is made of it: a blend looks better than it is on the
+    cells it was fitted on.
+
+    Args:
+        series: what is to be filled.
+        start: its start, with the cells held out.
+        cycles: what the scores are conditioned on.
+        choose: patches and plan for a series and its filling.
+        report: told about each loop of the ladder.
+
+    Returns:
+        The fold, and its fillings without the held-out cells, to be judged on the second half of these.
+    """
+    hidden = series.missing | start.holdout
+    first, second = halves(start.holdout)
+    start_blend = Blend.fit([Trial(start.candidates, first, hidden)], series.values)
+    trial = start_blend.apply(start.candidates, hidden, series.values)
+    offered: dict[str, Floats] = {START: trial}
+    ladder = None
+    if second.sum() >= HELD_OUT_LEAST:
+        patches, plan = choose(series, start_blend.apply(start.finals, series.missing, series.values))
+        referee = Referee(series.values, second, trial)
+        ladder, climbed = fit_ladder(series, trial, hidden, referee, cycles, patches, plan, report)
+        offered |= climbed
+    return Fold(start_blend, ladder), Trial(offered, second, hidden)
+
+
+def folds_wanted(judged: NDArray[np.bool_]) -> int:
+    """Rounds until about twice `SURE_GAPS` gaps have judged: few can mislead, and small data is quick to train on.
+
+    Example:
+        >>> import numpy as np
+        >>> folds_wanted(np.eye(8, dtype=bool)), folds_wanted(np.eye(50, dtype=bool))
+        (3, 1)
+    """
+    gaps = gap_lengths(judged).size
+    return int(np.clip(math.ceil(2 * SURE_GAPS / gaps), 1, MOST_FOLDS)) if gaps else 1
+
+
+def cautious_blend(trials: list[Trial], truth: Floats) -> Blend:
+    """The blend of what the folds offer, drawn towards equal weights where few held-out gaps stand behind it."""
+    blend = Blend.fit(trials, truth)
+    gaps = sum(gap_lengths(trial.held).size for trial in trials)
+    sure = gaps / (gaps + SURE_GAPS)
+    return Blend(blend.names, sure * blend.weights + (1 - sure) / len(blend.names))
+
+
+def mean_fill(blend: Blend, fillings: list[Mapping[str, Floats]], series: Series) -> Floats:
+    """Blend what each fold offers, and average the folds."""
+    filled = [blend.apply(offered, series.missing, series.values) for offered in fillings]
+    return filled[0] if len(filled) == 1 else np.mean(filled, axis=0, dtype=np.float32)
