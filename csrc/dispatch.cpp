@@ -5,6 +5,7 @@
 #include "common/errors.h"
 #include "common/mlp_kernels.h"
 #include "energy_mlp/energy_mlp.h"
+#include "score_matching/score_matching.h"
 #include "score_mlp/score_mlp.h"
 
 namespace fastimpute {
@@ -43,6 +44,18 @@ const MlpKernels* find_mlp_kernels(Isa isa, Precision precision) {
 #endif
     if (precision == Precision::kBf16) throw_invalid("MlpPack", "isa", "avx512bf16 for bf16", isa_name(isa));
     throw_invalid("MlpPack", "isa", "one with network kernels", isa_name(isa));
+}
+
+const ScoreMatchingKernels& score_matching_kernels(Isa isa) {
+#if defined(__x86_64__)
+    // Slices are whole tiles of rows; a chunk's activations (8 rows of floats each) fit the last level of cache.
+    static constexpr ScoreMatchingKernels kAvx2{{8, 1, 1}, 30, 540, avx2::score_matching_slice, avx2::outer_block};
+    static constexpr ScoreMatchingKernels kAvx512{
+        {16, 3, 1}, 32, 512, avx512::score_matching_slice, avx512::outer_block};
+    if (isa >= Isa::kAvx512) return kAvx512;
+    if (isa == Isa::kAvx2) return kAvx2;
+#endif
+    throw_invalid("score_matching", "isa", "one with network kernels", isa_name(isa));
 }
 
 const Kernels& kernels(Isa isa) { return kTable.at(static_cast<std::size_t>(isa)); }

@@ -3,6 +3,7 @@
 _Weights = tuple[int, int, int, int, int, int, int, int, int, int]
 _Moments = tuple[int, int, int, int, float, float, float, float, float]
 _Noise = tuple[int, int, int, int, int, int]
+_Gradients = tuple[int, int, int, int, int, int, int, int]
 _Series = tuple[int, int, int, int, int, int, int, int]
 _Patches = tuple[int, int, int, int, int, int]
 _Condition = tuple[int, int, int, float]
@@ -95,6 +96,32 @@ def score_mlp_ref_f64(
     modulation_index: int,
     score: int,
     score_stride: int,
+) -> None: ...
+def score_matching(
+    isa: str,
+    threads: int,
+    weights: _Weights,
+    rows: int,
+    x: int,
+    x_stride: int,
+    target: int,
+    target_stride: int,
+    weight: int,
+    modulation: int,
+    conditions: int,
+    gradients: _Gradients,
+) -> None: ...
+def score_matching_ref_f64(
+    weights: _Weights,
+    rows: int,
+    x: int,
+    x_stride: int,
+    target: int,
+    target_stride: int,
+    weight: int,
+    modulation: int,
+    conditions: int,
+    gradients: _Gradients,
 ) -> None: ...
 def spt_weights(
     isa: str,

@@ -25,10 +25,6 @@ struct FloatOperand {
     [[gnu::always_inline]] static void store(float* p, Vec v) { S::store(p, v); }
 };
 
-static constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
-    return (value + step - 1) / step * step;
-}
-
 // R rows by V vectors. Indices of `acc` are constants once unrolled, else gcc keeps it in memory.
 template <class S, class Op, int R, int V, Start start>
 [[gnu::always_inline]] inline void panel_tile(std::int64_t inputs, const typename Op::Type* __restrict a,

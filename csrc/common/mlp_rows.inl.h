@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/carver.h"
 #include "common/gemm.inl.h"
 #include "common/mlp.h"
 #include "common/packed_mlp.h"
@@ -108,19 +109,6 @@ template <class T>
 [[gnu::always_inline]] inline void zero_rows(T* buffer, std::int64_t stride, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin * stride; i < end * stride; ++i) buffer[i] = T(0);
 }
-
-// Hands out pieces of scratch memory; without memory it only counts.
-struct Carver {
-    float* base;
-    std::int64_t used = 0;
-
-    template <class T>
-    [[gnu::always_inline]] T* take(std::int64_t count) {
-        float* piece = base ? base + used : nullptr;
-        used += round_up(count * static_cast<std::int64_t>(sizeof(T)), 64) / static_cast<std::int64_t>(sizeof(float));
-        return reinterpret_cast<T*>(piece);
-    }
-};
 
 // Operand rows start on cache lines and fall into different sets.
 template <class Op>

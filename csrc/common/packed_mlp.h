@@ -24,6 +24,7 @@ struct PackedMlp {
     PackedMatrix w1_back;    // hidden -> dim, transposed
     PackedMatrix gram;       // w1 w1^T; data null unless dim > hidden and there is no Gaussian part
     PackedMatrix w3_direct;  // hidden -> dim, direct head only
+    PackedMatrix w3_back;    // dim -> hidden, transposed; training only
     PackedMatrix pull;       // minus the precision matrix, always float32; data null without the Gaussian part
     const float* b1;
     const float* b2;
@@ -41,8 +42,12 @@ struct PackLayout {
 
 inline constexpr std::int64_t kMaxHidden = 1024;
 
+static constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
+    return (value + step - 1) / step * step;
+}
+
 // Row stride of a buffer of `width` values: never a multiple of 128 bytes times a power of two, so that the rows of a
 // tile fall into different cache sets.
-static constexpr std::int64_t buffer_stride(std::int64_t width) { return (width + 31) / 32 * 32 + 16; }
+static constexpr std::int64_t buffer_stride(std::int64_t width) { return round_up(width, 32) + 16; }
 
 }  // namespace fastimpute

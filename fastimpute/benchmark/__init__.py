@@ -17,10 +17,12 @@ from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_c
 from fastimpute.benchmark.measure import Case, Row, measure
 from fastimpute.benchmark.network_cases import energy_case, score_case
 from fastimpute.benchmark.report import print_table, write_json
+from fastimpute.benchmark.training_cases import training_case
 from fastimpute.ops.registry import OPS
 
 DIMS = (24, 84, 168, 480)
 ROWS = 8192
+TRAINING_ROWS = 512
 SMALL_ROWS = (1, 8, 64, 512)
 
 
@@ -36,6 +38,11 @@ def _energy_cases(quick: bool) -> Iterator[Case]:
 def _score_cases(quick: bool) -> Iterator[Case]:
     for dim in (84,) if quick else DIMS:
         yield score_case(2048 if quick else ROWS, dim, compile_baseline=not quick)
+
+
+def _training_cases(quick: bool) -> Iterator[Case]:
+    for dim in (84,) if quick else DIMS:
+        yield training_case(TRAINING_ROWS, dim, compile_baseline=not quick)
 
 
 def _weights_cases(quick: bool) -> Iterator[Case]:
@@ -59,6 +66,7 @@ def _recursion_cases(quick: bool) -> Iterator[Case]:
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
+    "score_matching": _training_cases,
     "spt_weights": _weights_cases,
     "particle_step": _step_cases,
     "proximal_recursion": _recursion_cases,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fastimpute import ops
 from fastimpute.nn.conditioning import Modulation
-from fastimpute.nn.modulated_mlp import EPS
+from fastimpute.ops.network import LAYER_NORM_EPS
 
 
 class EnergyMLP(nn.Module):
@@ -55,8 +55,12 @@ class EnergyMLP(nn.Module):
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         gain1, shift1, gain2, shift2 = self.modulation(cond).unbind(1)
         shape = (self.hidden_dim,)
-        h1 = functional.silu(functional.layer_norm(x @ self.w1.T + self.b1, shape, eps=EPS) * (1 + gain1) + shift1)
-        h2 = functional.silu(functional.layer_norm(h1 @ self.w2.T + self.b2, shape, eps=EPS) * (1 + gain2) + shift2)
+        h1 = functional.silu(
+            functional.layer_norm(x @ self.w1.T + self.b1, shape, eps=LAYER_NORM_EPS) * (1 + gain1) + shift1
+        )
+        h2 = functional.silu(
+            functional.layer_norm(h1 @ self.w2.T + self.b2, shape, eps=LAYER_NORM_EPS) * (1 + gain2) + shift2
+        )
         return h2 @ self.w3 + self.b3
 
     def closed_form_score(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fastimpute import ops
 from fastimpute.nn.conditioning import Modulation
-from fastimpute.nn.modulated_mlp import ModulatedMLP
+from fastimpute.ops.score_matching import direct_network
 
 
 class ScoreMLP(nn.Module):
@@ -53,8 +53,7 @@ class ScoreMLP(nn.Module):
         return self.w1, self.b1, self.w2, self.b2, self.w3, self.b3
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        out: Tensor = ModulatedMLP.apply(x, *self.weights(), self.modulation(cond))  # type: ignore[no-untyped-call]
-        return out
+        return direct_network(x, *self.weights(), self.modulation(cond))
 
     @torch.no_grad()
     def score(

@@ -5,18 +5,21 @@ from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
 from fastimpute.ops.proximal_recursion import proximal_recursion
+from fastimpute.ops.score_matching import LossGradients, score_matching
 from fastimpute.ops.score_mlp import score_mlp
 from fastimpute.ops.spt_weights import spt_weights
 
 __all__ = [
     "AdamState",
     "Availability",
+    "LossGradients",
     "Noise",
     "energy_mlp",
     "energy_mlp_reference",
     "isa",
     "particle_step",
     "proximal_recursion",
+    "score_matching",
     "score_mlp",
     "spt_weights",
     "use_isa",

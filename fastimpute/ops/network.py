@@ -95,11 +95,15 @@ def network_refusal(network: Network, precision: str, isa: str) -> str | None:
     refusal = kernel_refusal(network.floating())
     if refusal is not None:
         return refusal
-    hidden = network.hidden
-    if isa != "ref" and (hidden % KERNEL_WIDTH_STEP or not 0 < hidden <= KERNEL_WIDTH_MOST):
-        return f"hidden width is {hidden}, the kernels take multiples of {KERNEL_WIDTH_STEP} up to {KERNEL_WIDTH_MOST}"
     if precision == "bf16" and isa != "avx512bf16":
         return f"precision 'bf16' needs AVX512_BF16, the instruction set in use is {isa}"
+    return width_refusal(network.hidden, isa)
+
+
+def width_refusal(hidden: int, isa: str) -> str | None:
+    """Why the cpu kernels cannot run networks of this width on `isa`; None when they can."""
+    if isa != "ref" and (hidden % KERNEL_WIDTH_STEP or not 0 < hidden <= KERNEL_WIDTH_MOST):
+        return f"hidden width is {hidden}, the kernels take multiples of {KERNEL_WIDTH_STEP} up to {KERNEL_WIDTH_MOST}"
     return None
 
 

@@ -43,6 +43,12 @@ OPS: dict[str, Op] = {
             ("avx2", "avx512", "avx512bf16"),
         ),
         Op(
+            "score_matching",
+            "loss of denoising score matching of the score head and its gradients: one training step",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+        ),
+        Op(
             "spt_weights",
             "semi-proximal-transport weight update per group",
             ("cpu", "torch"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fastimpute import ops
 from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.train.gaussian_part import GaussianPart
@@ -37,9 +39,15 @@ class ScoreMatching:
     clip: float = 10.0
 
 
-def scaled_score(net: ScoreNet, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-    """``sigma * score`` (n, D) of the network alone, differentiable in its weights; sigma (n, 1)."""
-    return net(x, cond) if isinstance(net, ScoreMLP) else sigma * net.closed_form_score(x, cond)[1]
+class Batch(NamedTuple):
+    """Half of a step's patches: noisy x (n, D) and what is to be predicted (n, D), noise levels (n, 1), the condition
+    (q, 1 + F) of each run of n / q patches, weights (n,) or None for equal ones."""
+
+    x: Tensor
+    target: Tensor
+    sigma: Tensor
+    condition: Tensor
+    weight: Tensor | None
 
 
 def condition(log_sigma: Tensor, calendar: Tensor) -> Tensor:
@@ -59,8 +67,8 @@ def train_score(
 ) -> Iterator[float]:
     """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss of each step.
 
-    A batch is always drawn and differentiated in the same two halves, side by side: one thread or two give the same
-    bits, and two halves on a thread each are faster than one batch on two threads.
+    A batch is always drawn in the same two halves, side by side: one thread or two give the same bits. The direct head
+    is then differentiated by `ops.score_matching`, the energy head by autograd, half by half.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
@@ -76,29 +84,24 @@ def train_score(
     """
     parameters = list(net.parameters())
 
-    def differentiate(half: PatchSampler) -> tuple[Tensor, tuple[Tensor, ...]]:
-        loss = _loss(net, series, half, sigma, gaussian, how)
-        return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
+    def draw(half: PatchSampler) -> Batch:
+        return _draw(series, half, sigma, gaussian, how)
 
     halves = sampler.split(HALVES)
     for _ in range(how.steps):
-        losses, gradients = zip(*workers.map(differentiate, halves), strict=True)
-        for parameter, *parts in zip(parameters, *gradients, strict=True):
-            parameter.grad = torch.stack(parts).mean(0)
+        batches = workers.map(draw, halves)
+        if isinstance(net, ScoreMLP):
+            loss = _differentiate_direct(net, batches, workers.threads)
+        else:
+            loss = _differentiate_energy(net, batches, workers)
         torch.nn.utils.clip_grad_norm_(parameters, how.clip)
         optimiser.step()
-        yield float(torch.stack(losses).mean())
+        yield float(loss)
 
 
-def _loss(
-    net: ScoreNet,
-    series: Tensor,
-    sampler: PatchSampler,
-    sigma: float,
-    gaussian: GaussianPart | None,
-    how: ScoreMatching,
-) -> Tensor:
-    """The loss over one half of a batch."""
+def _draw(
+    series: Tensor, sampler: PatchSampler, sigma: float, gaussian: GaussianPart | None, how: ScoreMatching
+) -> Batch:
     conditions = max(1, how.batch // (HALVES * how.rows))
     patches, calendar = sampler.indices(conditions, how.rows)
     clean = sampler.gather(series, patches)
@@ -106,9 +109,39 @@ def _loss(
     log_sigma = math.log(sigma) + level
     noise_level = log_sigma.exp().repeat_interleave(how.rows, 0)
     noise = torch.randn(clean.shape, generator=sampler.generator)
-    noisy = torch.addcmul(clean, noise_level, noise)
-    residual = scaled_score(net, noisy, noise_level, condition(log_sigma, calendar)) + noise
+    noisy = clean.addcmul_(noise_level, noise)
+    target = noise.neg_()
     if gaussian is not None:
-        residual = residual + gaussian.scaled_score(noisy, noise_level)
-    weights = sampler.weights(patches)
-    return residual.square().mean() if weights is None else (residual.square().mean(1) * weights).mean()
+        target -= gaussian.scaled_score(noisy, noise_level)
+    return Batch(noisy, target, noise_level, condition(log_sigma, calendar), sampler.weights(patches))
+
+
+def _differentiate_direct(net: ScoreMLP, batches: list[Batch], threads: int) -> Tensor:
+    """Loss of both halves; leaves its gradient in the parameters."""
+    x, target, _, conditions, weights = zip(*batches, strict=True)
+    modulation = net.modulation(torch.cat(conditions))
+    weight = None if weights[0] is None else torch.cat(weights)
+    loss, *gradients, by_modulation = ops.score_matching(
+        torch.cat(x), torch.cat(target), *net.weights(), modulation, weight, threads=threads
+    )
+    net.modulation.zero_grad()
+    modulation.backward(by_modulation)
+    for parameter, gradient in zip(net.weights(), gradients, strict=True):
+        parameter.grad = gradient
+    return loss
+
+
+def _differentiate_energy(net: EnergyMLP, batches: list[Batch], workers: Crew) -> Tensor:
+    """Loss of both halves; leaves its gradient in the parameters."""
+    parameters = list(net.parameters())
+
+    def differentiate(batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        score = net.closed_form_score(batch.x, batch.condition)[1]
+        error = (batch.sigma * score - batch.target).square()
+        loss = error.mean() if batch.weight is None else (error.mean(1) * batch.weight).mean()
+        return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
+
+    losses, gradients = zip(*workers.map(differentiate, batches), strict=True)
+    for parameter, *parts in zip(parameters, *gradients, strict=True):
+        parameter.grad = torch.stack(parts).mean(0)
+    return torch.stack(losses).mean()
