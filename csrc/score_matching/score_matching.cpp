@@ -49,7 +49,7 @@ struct Memory {
     float* pack;
     double* loss;
     float* straddle;
-    float* scratch;  // (threads, slice_rows, stride)
+    float* scratch;  // (threads, 3, slice_rows, stride)
     std::int64_t scratch_floats;
     std::int64_t floats;
 
@@ -62,15 +62,13 @@ struct Memory {
         loss = carver.take<double>(slices);
         const bool whole_runs = kernels.slice_rows % args.run_length() == 0;
         straddle = carver.take<float>(whole_runs ? 0 : slices * 4 * weights.hidden);
-        scratch_floats = round_up(kernels.slice_rows * chunk.stride, 16);
+        scratch_floats = 3 * kernels.slice_rows * chunk.stride;  // whole cache lines
         scratch = carver.take<float>(threads * scratch_floats);
         chunk.x = carver.take<float>(rows * chunk.dim_stride);
         chunk.g = carver.take<float>(rows * chunk.dim_stride);
         for (int layer = 0; layer < 2; ++layer) {
-            chunk.normed[layer] = carver.take<float>(rows * chunk.stride);
             chunk.h[layer] = carver.take<float>(rows * chunk.stride);
             chunk.d[layer] = carver.take<float>(rows * chunk.stride);
-            chunk.rstd[layer] = carver.take<float>(rows);
         }
         chunk.loss = loss;
         chunk.straddle = straddle;

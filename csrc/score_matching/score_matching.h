@@ -45,8 +45,8 @@ void score_matching(Isa isa, const MlpWeights<float>& weights, int threads, cons
 template <typename T>
 void score_matching_ref(const MlpWeights<T>& weights, const ScoreMatchingArgs<T>& args);
 
-// Some rows on their way through the network and back: what one phase leaves to the next. Buffers have `stride` floats
-// a row (`dim_stride` for x and g) and rows up to a whole tile more.
+// Some rows on their way through the network and back: what the weight gradients are made of. Buffers have `stride`
+// floats a row (`dim_stride` for x and g) and rows up to a whole tile more.
 struct ScoreMatchingChunk {
     const PackedMlp* mlp;
     const ScoreMatchingArgs<float>* args;
@@ -55,13 +55,11 @@ struct ScoreMatchingChunk {
     std::int64_t stride;
     std::int64_t dim_stride;
     float* x;
-    float* g;          // gradient by the output
-    float* normed[2];  // of both layers: LN(a), SiLU's output, its slope and later the gradient by a, 1 / deviation
-    float* h[2];
-    float* d[2];
-    float* rstd[2];
-    // Of the slice that begins at a row: its loss, and the modulation gradient of a run that begins before the slice.
-    double* loss;     // one a slice
+    float* h[2];  // output of both layers
+    float* d[2];  // slope of their SiLU, later the gradient by their LayerNorm's input
+    float* g;     // gradient by the network's output
+    // Of each slice of all rows: its loss, and the modulation gradient of a run that begins before the slice.
+    double* loss;
     float* straddle;  // (slices, 4, hidden)
 };
 
@@ -77,15 +75,16 @@ struct OuterProduct {
     float* sums;
 };
 
+inline constexpr std::int64_t kMostSliceRows = 64;
 // Columns of A and of B in a block.
 inline constexpr std::int64_t kOuterBlock = 32;
 
 // One instruction set; every call in one thread.
 struct ScoreMatchingKernels {
     PackLayout layout;
-    std::int64_t slice_rows;  // whole tiles
+    std::int64_t slice_rows;  // whole tiles, at most kMostSliceRows
     std::int64_t chunk_rows;  // whole slices
-    // Rows [begin, end) of the chunk, forward and back; slice number `slice` of all; (slice_rows, stride) of scratch.
+    // Rows [begin, end) of the chunk, forward and back; slice number `slice` of all; scratch (3, slice_rows, stride).
     void (*slice)(const ScoreMatchingChunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t slice,
                   float* scratch);
     // The block at (a_column, b_column); sums with b_column 0. `add` to the outputs or overwrite them.

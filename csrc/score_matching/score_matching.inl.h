@@ -27,7 +27,11 @@ class ScoreMatchingSlice {
           run_length_(args_.run_length()),
           straddle_(chunk.straddle + slice * 4 * mlp_.hidden),
           loss_(chunk.loss + slice),
-          scratch_(scratch) {}
+          back_(scratch) {
+        const std::int64_t size = round_up(rows_, S::kTileRows) * stride_;
+        normed_[0] = scratch + size;
+        normed_[1] = scratch + 2 * size;
+    }
 
     [[gnu::always_inline]] void run() {
         load_x();
@@ -43,10 +47,10 @@ class ScoreMatchingSlice {
         gemm<S, Op, Start::kBias>(rows_, row_of(chunk_.h[1], 0, stride_), stride_, mlp_.w3_direct,
                                   row_of(chunk_.g, 0, dim_stride_), dim_stride_, mlp_.b3, output);
         const auto second_back = [&](std::int64_t from, std::int64_t to) { differentiate(1, from, to); };
-        gemm<S, Op, Start::kZero>(rows_, row_of(chunk_.g, 0, dim_stride_), dim_stride_, mlp_.w3_back, scratch_, stride_,
+        gemm<S, Op, Start::kZero>(rows_, row_of(chunk_.g, 0, dim_stride_), dim_stride_, mlp_.w3_back, back_, stride_,
                                   nullptr, second_back);
         const auto first_back = [&](std::int64_t from, std::int64_t to) { differentiate(0, from, to); };
-        gemm<S, Op, Start::kZero>(rows_, row_of(chunk_.d[1], 0, stride_), stride_, mlp_.w2_back, scratch_, stride_,
+        gemm<S, Op, Start::kZero>(rows_, row_of(chunk_.d[1], 0, stride_), stride_, mlp_.w2_back, back_, stride_,
                                   nullptr, first_back);
     }
 
@@ -56,9 +60,7 @@ class ScoreMatchingSlice {
     [[gnu::always_inline]] float* row_of(float* buffer, std::int64_t row, std::int64_t stride) const {
         return buffer + (begin_ + row) * stride;
     }
-    [[gnu::always_inline]] float* normed(int layer, std::int64_t row) const {
-        return row_of(chunk_.normed[layer], row, stride_);
-    }
+    [[gnu::always_inline]] float* normed(int layer, std::int64_t row) const { return normed_[layer] + row * stride_; }
     // Row of the arguments.
     [[gnu::always_inline]] std::int64_t argument(std::int64_t row) const { return chunk_.begin + begin_ + row; }
     [[gnu::always_inline]] const float* modulation(std::int64_t row) const {
@@ -85,10 +87,10 @@ class ScoreMatchingSlice {
     }
 
     // A tile of a becomes LN(a); h and SiLU's slope are left beside it.
-    [[gnu::always_inline]] void activate(int layer, std::int64_t from, std::int64_t to) const {
+    [[gnu::always_inline]] void activate(int layer, std::int64_t from, std::int64_t to) {
         const std::int64_t width = width_;
         const float inverse_width = 1.0f / static_cast<float>(width);
-        float* rstds = chunk_.rstd[layer] + begin_;
+        float* rstds = rstd_[layer];
         for (std::int64_t row = from; row < to; ++row) {
             rstds[row] = row_rstd<P>(normed(layer, row), width, inverse_width);
         }
@@ -130,7 +132,7 @@ class ScoreMatchingSlice {
         }
     }
 
-    // The gradient by h of a tile, in scratch, becomes the one by a, in place of the slope.
+    // The gradient by h of a tile becomes the one by a, in place of the slope.
     [[gnu::always_inline]] void differentiate(int layer, std::int64_t from, std::int64_t to) const {
         const std::int64_t width = width_;
         const float inverse_width = 1.0f / static_cast<float>(width);
@@ -141,7 +143,7 @@ class ScoreMatchingSlice {
             float* shift_gradient = gain_gradient + width;
             const float* normal = normed(layer, row);
             const float* slope = row_of(chunk_.d[layer], row, stride_);
-            float* gradient = scratch_ + row * stride_;
+            float* gradient = back_ + row * stride_;
             auto sum = P::zero(), product = P::zero();
             for (std::int64_t j = 0; j < width; j += P::kLanes) {
                 const auto inner = P::load(gradient + j) * P::load(slope + j);
@@ -156,13 +158,13 @@ class ScoreMatchingSlice {
             mean[row - from] = P::sum(sum) * inverse_width;
             projection[row - from] = P::sum(product) * inverse_width;
         }
-        const float* rstds = chunk_.rstd[layer] + begin_;
+        const float* rstds = rstd_[layer];
         for (std::int64_t row = from; row < to; ++row) {
             const auto rstd = P::set1(rstds[row]);
             const auto offset = P::set1(mean[row - from] * rstds[row]);
             const auto along = P::set1(projection[row - from] * rstds[row]);
             const float* normal = normed(layer, row);
-            const float* gradient = scratch_ + row * stride_;
+            const float* gradient = back_ + row * stride_;
             float* out = row_of(chunk_.d[layer], row, stride_);
             for (std::int64_t j = 0; j < width; j += P::kLanes) {
                 const auto kept = P::fms(P::load(gradient + j), rstd, offset);
@@ -177,7 +179,9 @@ class ScoreMatchingSlice {
     std::int64_t begin_, rows_, width_, dim_, stride_, dim_stride_, run_length_;
     float* straddle_;
     double* loss_;
-    float* scratch_;  // what a product of the way back just left
+    float* back_;       // what a product of the way back just left
+    float* normed_[2];  // LN(a) of both layers
+    float rstd_[2][kMostSliceRows];
 };
 
 // R columns of A by two vectors of columns of B: C += A^T B over `rows` rows; C is (kOuterBlock, kOuterBlock).
@@ -185,6 +189,7 @@ template <class S, int R>
 [[gnu::always_inline]] inline void outer_tile(std::int64_t rows, const float* __restrict a, std::int64_t a_stride,
                                               const float* __restrict b, std::int64_t b_stride, float* __restrict c) {
     using Vec = typename S::Vec;
+    constexpr std::int64_t kAhead = 12;
     Vec acc[R][2];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -193,6 +198,10 @@ template <class S, int R>
     }
 #pragma GCC unroll 2
     for (std::int64_t k = 0; k < rows; ++k) {
+        // Rows lie pages apart for the processor's own prefetcher.
+        __builtin_prefetch(a + kAhead * a_stride);
+        __builtin_prefetch(b + kAhead * b_stride);
+        __builtin_prefetch(b + kAhead * b_stride + S::kLanes);
         const Vec left = S::load(b), right = S::load(b + S::kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
