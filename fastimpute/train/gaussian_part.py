@@ -55,7 +55,8 @@ class GaussianPart:
 
     def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``sigma * score`` (n, D) at x (n, D) for noise levels sigma (n, 1)."""
-        return -((sigma * ((x - self.mean) @ self.basis)) / (self.eigenvalues + sigma.square())) @ self.basis.T
+        along = torch.addmm(self.mean @ self.basis, x, self.basis, beta=-1)
+        return along.mul_(-sigma / (self.eigenvalues + sigma.square())) @ self.basis.T
 
     def precision_matrix(self, sigma: float) -> Tensor:
         """P (D, D) at one noise level."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
 ScoreNet = EnergyMLP | ScoreMLP
-HALVES = 2
+HALVES = 2  # of a batch of the energy head, differentiated side by side
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ScoreMatching:
 
 
 class Batch(NamedTuple):
-    """Half of a step's patches: noisy x (n, D) and what is to be predicted (n, D), noise levels (n, 1), the condition
+    """A step's patches: noisy x (n, D) and what is to be predicted (n, D), noise levels (n, 1), the condition
     (q, 1 + F) of each run of n / q patches, weights (n,) or None for equal ones."""
 
     x: Tensor
@@ -48,6 +49,11 @@ class Batch(NamedTuple):
     sigma: Tensor
     condition: Tensor
     weight: Tensor | None
+
+    def halves(self) -> list[Batch]:
+        """Two batches of half the runs each."""
+        parts = [(None,) * HALVES if part is None else part.chunk(HALVES) for part in self]
+        return [Batch(*half) for half in zip(*parts, strict=True)]
 
 
 def condition(log_sigma: Tensor, calendar: Tensor) -> Tensor:
@@ -67,8 +73,9 @@ def train_score(
 ) -> Iterator[float]:
     """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss of each step.
 
-    A batch is always drawn in the same two halves, side by side: one thread or two give the same bits. The direct head
-    is then differentiated by `ops.score_matching`, the energy head by autograd, half by half.
+    While a step descends, the patches of the next are drawn beside it. The gradients of the direct head come from
+    `ops.score_matching`, those of the energy head from autograd in two halves side by side: one thread or two give the
+    same bits.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
@@ -84,25 +91,31 @@ def train_score(
     """
     parameters = list(net.parameters())
 
-    def draw(half: PatchSampler) -> Batch:
-        return _draw(series, half, sigma, gaussian, how)
+    def draw() -> Batch:
+        return _draw(series, sampler, sigma, gaussian, how)
 
-    halves = sampler.split(HALVES)
-    for _ in range(how.steps):
-        batches = workers.map(draw, halves)
-        if isinstance(net, ScoreMLP):
-            loss = _differentiate_direct(net, batches, workers.threads)
-        else:
-            loss = _differentiate_energy(net, batches, workers)
+    def descend(finish: Callable[[], None]) -> None:
+        finish()
         torch.nn.utils.clip_grad_norm_(parameters, how.clip)
         optimiser.step()
+
+    batch = draw()
+    for step in range(how.steps):
+        if isinstance(net, ScoreMLP):
+            loss, finish = _differentiate_direct(net, batch, workers.threads)
+        else:
+            loss, finish = _differentiate_energy(net, batch, workers)
+        tasks: list[Callable[[], Any]] = [partial(descend, finish)]
+        if step + 1 < how.steps:  # patches do not wait for the weights
+            tasks.append(draw)
+        batch = workers.map(lambda task: task(), tasks)[-1]
         yield float(loss)
 
 
 def _draw(
     series: Tensor, sampler: PatchSampler, sigma: float, gaussian: GaussianPart | None, how: ScoreMatching
 ) -> Batch:
-    conditions = max(1, how.batch // (HALVES * how.rows))
+    conditions = HALVES * max(1, how.batch // (HALVES * how.rows))
     patches, calendar = sampler.indices(conditions, how.rows)
     clean = sampler.gather(series, patches)
     level = (torch.rand(conditions, 1, generator=sampler.generator) * 2 - 1) * math.log(how.spread)
@@ -116,32 +129,36 @@ def _draw(
     return Batch(noisy, target, noise_level, condition(log_sigma, calendar), sampler.weights(patches))
 
 
-def _differentiate_direct(net: ScoreMLP, batches: list[Batch], threads: int) -> Tensor:
-    """Loss of both halves; leaves its gradient in the parameters."""
-    x, target, _, conditions, weights = zip(*batches, strict=True)
-    modulation = net.modulation(torch.cat(conditions))
-    weight = None if weights[0] is None else torch.cat(weights)
+def _differentiate_direct(net: ScoreMLP, batch: Batch, threads: int) -> tuple[Tensor, Callable[[], None]]:
+    """Loss of a batch, and what leaves its gradient in the parameters."""
+    modulation = net.modulation(batch.condition)
     loss, *gradients, by_modulation = ops.score_matching(
-        torch.cat(x), torch.cat(target), *net.weights(), modulation, weight, threads=threads
+        batch.x, batch.target, *net.weights(), modulation, batch.weight, threads=threads
     )
-    net.modulation.zero_grad()
-    modulation.backward(by_modulation)
-    for parameter, gradient in zip(net.weights(), gradients, strict=True):
-        parameter.grad = gradient
-    return loss
+
+    def finish() -> None:
+        net.modulation.zero_grad()
+        modulation.backward(by_modulation)
+        for parameter, gradient in zip(net.weights(), gradients, strict=True):
+            parameter.grad = gradient
+
+    return loss, finish
 
 
-def _differentiate_energy(net: EnergyMLP, batches: list[Batch], workers: Crew) -> Tensor:
-    """Loss of both halves; leaves its gradient in the parameters."""
+def _differentiate_energy(net: EnergyMLP, batch: Batch, workers: Crew) -> tuple[Tensor, Callable[[], None]]:
+    """The same of the energy head."""
     parameters = list(net.parameters())
 
-    def differentiate(batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        score = net.closed_form_score(batch.x, batch.condition)[1]
-        error = (batch.sigma * score - batch.target).square()
-        loss = error.mean() if batch.weight is None else (error.mean(1) * batch.weight).mean()
+    def differentiate(half: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        score = net.closed_form_score(half.x, half.condition)[1]
+        error = (half.sigma * score - half.target).square()
+        loss = error.mean() if half.weight is None else (error.mean(1) * half.weight).mean()
         return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
 
-    losses, gradients = zip(*workers.map(differentiate, batches), strict=True)
-    for parameter, *parts in zip(parameters, *gradients, strict=True):
-        parameter.grad = torch.stack(parts).mean(0)
-    return torch.stack(losses).mean()
+    losses, gradients = zip(*workers.map(differentiate, batch.halves()), strict=True)
+
+    def finish() -> None:
+        for parameter, *parts in zip(parameters, *gradients, strict=True):
+            parameter.grad = torch.stack(parts).mean(0)
+
+    return torch.stack(losses).mean(), finish

@@ -60,11 +60,6 @@ class PatchSampler:
         self._cells = torch.from_numpy(cell_table(table.columns, table.window, table.sensors))
         self._rows = torch.from_numpy(table.starts) * table.sensors
 
-    def split(self, parts: int) -> list[PatchSampler]:
-        """Samplers of the same patches, each with a generator of its own."""
-        seeds = torch.randint(2**62, (parts,), generator=self.generator).tolist()
-        return [PatchSampler(self.table, torch.Generator().manual_seed(seed), self.mass) for seed in seeds]
-
     def indices(self, conditions: int, rows: int) -> tuple[Tensor, Tensor]:
         """Patch numbers (conditions * rows,) and the conditions (conditions, F) that runs of ``rows`` of them share."""
         groups = len(self.table.columns)
