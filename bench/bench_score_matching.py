@@ -10,6 +10,6 @@ from fastimpute.benchmark.training_cases import training_case
 @pytest.mark.parametrize("dim", DIMS)
 def test_faster_than_eager_autograd_and_compiled(record: Recorder, dim: int) -> None:
     rows = record(training_case(TRAINING_ROWS, dim, compile_baseline=True))
-    assert rows["fastimpute fp32"].percent_of_peak >= 70
+    assert rows["fastimpute fp32"].percent_of_peak >= 60
     assert rows["eager autograd fp32"].kernel_is_faster_by >= 1.2
     assert rows["torch.compile fp32"].kernel_is_faster_by >= 1.1

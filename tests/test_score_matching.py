@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -139,6 +140,14 @@ def test_any_number_of_threads_gives_the_same_bits(size: tuple[int, ...]) -> Non
     once = ops.score_matching(*example, backend="cpu", threads=1)
     for threads in (2, 3, 7):
         assert same(ops.score_matching(*example, backend="cpu", threads=threads), once)
+
+
+def test_callers_side_by_side_do_not_disturb_each_other() -> None:
+    examples = [step(96 * count, 24, 64, 6) for count in (1, 2, 3, 4)]
+    alone = [ops.score_matching(*example, backend="cpu", threads=1) for example in examples]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: ops.score_matching(*examples[i % 4], backend="cpu", threads=3), range(80)))
+    assert all(same(step, alone[i % 4]) for i, step in enumerate(together))
 
 
 def test_reads_only_the_rows_of_strided_inputs(isa: str) -> None:
