@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastimpute.blend import Blend, Trial
-from fastimpute.gaps import gap_lengths
+from fastimpute.gaps import Floats, Mask, gap_lengths, hold_out
 from fastimpute.ladder import Ladder, fit_ladder, refill
 from fastimpute.recursion import Plan
 from fastimpute.referee import Referee, halves
@@ -18,12 +17,10 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches
 from fastimpute.start import Start
 
-Floats = NDArray[np.float32]
-
 START = "start"  # the start's name among the fillings that are blended in the end
 HELD_OUT_LEAST = 20  # with fewer held-out cells nothing can be chosen by them: the start alone is returned
 SURE_GAPS = 15  # held-out gaps that make fitted weights count as much as equal ones
-MOST_FOLDS = 3
+MOST_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -83,16 +80,20 @@ def fit_fold(
     return Fold(start_blend, ladder), Trial(offered, second, hidden)
 
 
-def folds_wanted(judged: NDArray[np.bool_]) -> int:
+def folds_wanted(missing: Mask, seed: int) -> int:
     """Rounds until about twice `SURE_GAPS` gaps have judged: few can mislead, and small data is quick to train on.
 
     Example:
         >>> import numpy as np
-        >>> folds_wanted(np.eye(8, dtype=bool)), folds_wanted(np.eye(50, dtype=bool))
-        (3, 1)
+        >>> missing = np.zeros((400, 4), dtype=bool)
+        >>> missing[100:140] = True
+        >>> folds_wanted(missing, seed=0), folds_wanted(np.eye(400, dtype=bool), seed=0)
+        (2, 1)
     """
-    gaps = gap_lengths(judged).size
-    return int(np.clip(math.ceil(2 * SURE_GAPS / gaps), 1, MOST_FOLDS)) if gaps else 1
+    judged = halves(hold_out(missing, seed=seed))[1]
+    if judged.sum() < HELD_OUT_LEAST:
+        return 1
+    return min(MOST_FOLDS, math.ceil(2 * SURE_GAPS / gap_lengths(judged).size))
 
 
 def cautious_blend(trials: list[Trial], truth: Floats) -> Blend:

@@ -18,6 +18,7 @@ from fastimpute.train.windows import PatchTable
 ALL_TOGETHER = 10  # up to so many sensors, one patch holds them all
 NEIGHBOURS = 3  # companions of a sensor otherwise
 SHORT_GAP, SHORT_WINDOW, SHARED_WINDOW, LONG_WINDOW = 8.0, 12, 36, 48
+SHARED_WINDOWS_IN_A_ROW = 50  # a patch of all sensors has more to learn than one of a few
 FEW_PATCHES = 2_000
 WINDOWS_IN_A_ROW = 24  # a series holds at least so many windows end to end
 PATCHES_AIMED_AT = 30_000  # the stride grows until there are about so many
@@ -96,7 +97,8 @@ def choose_window(missing: NDArray[np.bool_], segments: NDArray[np.int64]) -> in
     rows, sensors = missing.shape
     short_gaps = typical_gap(missing) < SHORT_GAP
     if sensors <= ALL_TOGETHER:
-        wanted = SHORT_WINDOW if short_gaps else SHARED_WINDOW
+        longest = min(SHARED_WINDOW, max(SHORT_WINDOW, rows // SHARED_WINDOWS_IN_A_ROW))
+        wanted = SHORT_WINDOW if short_gaps else longest
     else:
         wanted = min(LONG_WINDOW, max(SHORT_WINDOW, rows // WINDOWS_IN_A_ROW)) if short_gaps else LONG_WINDOW
     shortest = int((segments[:, 1] - segments[:, 0]).min())
@@ -119,9 +121,8 @@ def choose_stride(window: int, rows: int, groups: int) -> int:
 
 
 def choose_train_steps(dim: int, patches: int) -> int:
-    """Optimiser steps per loop: many short loops end lower than few long ones, larger patches cost more a step, and few
-    patches are soon learned."""
-    return int(np.clip(14_000 // dim, 100, 160)) if patches > FEW_PATCHES else 60
+    """Optimiser steps per loop: larger patches cost more a step, and few patches are soon learned."""
+    return int(np.clip(21_000 // dim, 130, 250) if patches > FEW_PATCHES else np.clip(5_500 // dim, 30, 60))
 
 
 def starts_of(segments: NDArray[np.int64], window: int, stride: int) -> Indices:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastimpute import ops
 from fastimpute.blend import Trial, scores
+from fastimpute.crew import crew
 from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
 from fastimpute.imputer import BaseImputer
 from fastimpute.ladder import SPIRIT
@@ -145,27 +145,28 @@ class SPIRITImputer(BaseImputer[SpiritState]):
 
     def _fit_impute_series(self, series: Series) -> tuple[SpiritState, NDArray[np.float32]]:
         self._check()
-        folds: list[Fold] = []
-        trials: list[Trial] = []
-        fillings: list[Mapping[str, NDArray[np.float32]]] = []
-        errors: dict[str, tuple[float, float]] = {}
-        wanted = 1
-        while len(folds) < wanted:
-            start = self._start(series, None, len(folds))
-            cycles = Cycles.of(series, start.period)
-            with progress("SPIRIT", self.loops, cells=series.missing.size, verbose=self.verbose) as advance:
+        wanted = folds_wanted(series.missing, self._seed())
+        with progress("SPIRIT", wanted * self.loops, cells=series.missing.size, verbose=self.verbose) as advance:
+
+            def round_of(number: int) -> tuple[Start, Fold, Trial, dict[str, NDArray[np.float32]]]:
+                start = self._start(series, None, number)
+                cycles = Cycles.of(series, start.period)
                 fold, trial = fit_fold(series, start, cycles, self._plan, lambda note: advance(1, note=note))
-            folds.append(fold)
-            trials.append(trial)
-            fillings.append(fold.fill(series, start, cycles))
-            if len(folds) == 1:
-                wanted = folds_wanted(trial.held) if fold.ladder is not None else 1
-                known = {**start.candidates, **trial.candidates}
-                errors = {name: scores(table, series.values, trial.held) for name, table in known.items()}
+                return start, fold, trial, fold.fill(series, start, cycles)
+
+            if wanted == 1:
+                rounds = [round_of(0)]
+            else:
+                with crew() as workers:
+                    rounds = workers.map(round_of, range(wanted))
+        starts, folds, trials, fillings = (list(part) for part in zip(*rounds, strict=True))
+        known = {**starts[0].candidates, **trials[0].candidates}
+        errors = {name: scores(table, series.values, trials[0].held) for name, table in known.items()}
         if not self.blend and folds[0].ladder is not None:
             trials = [Trial({SPIRIT: trial.candidates[SPIRIT]}, trial.held, trial.hidden) for trial in trials]
         blend = cautious_blend(trials, series.values)
-        state = SpiritState(tuple(folds), blend, start.period, cycles, errors)
+        period = starts[0].period
+        state = SpiritState(tuple(folds), blend, period, Cycles.of(series, period), errors)
         return state, mean_fill(blend, fillings, series)
 
     def _impute_series(self, series: Series, state: SpiritState) -> NDArray[np.float32]:

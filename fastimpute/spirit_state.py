@@ -25,7 +25,7 @@ class SpiritState:
     """A fitted SPIRIT.
 
     Attributes:
-        folds: what each round of holding out learned; small data takes several.
+        folds: what each round of holding out learned; small data takes two.
         blend: how the start and the ladder's fillings are combined, in every fold.
         period: steps per day and week found in the data.
         cycles: what the scores are conditioned on.

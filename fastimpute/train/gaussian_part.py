@@ -27,31 +27,32 @@ class GaussianPart:
     basis: Tensor
 
     @classmethod
-    def fit(cls, patches: Tensor, weights: Tensor | None = None) -> GaussianPart:
-        """Estimate from patches (n, D), optionally weighted (n,)."""
+    def fit(
+        cls,
+        patches: Tensor,
+        weights: Tensor | None = None,
+        *,
+        lacking: Tensor | None = None,
+        shrinkage: float = 0.0,
+    ) -> GaussianPart:
+        """Estimate from patches (n, D), optionally weighted (n,).
+
+        Args:
+            patches: (n, D).
+            weights: (n,), None for equal ones.
+            lacking: (D, D), a covariance to add: what that of filled patches lacks.
+            shrinkage: share of the covariance that its diagonal replaces.
+        """
         weights = torch.ones(len(patches)) if weights is None else weights
         share = (weights / weights.sum())[:, None]
         mean = (patches * share).sum(0)
         centred = ((patches - mean) * share.sqrt()).double()
-        eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
+        covariance = centred.T @ centred
+        if lacking is not None:
+            covariance += lacking
+        covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diagonal())
+        eigenvalues, basis = torch.linalg.eigh(covariance)
         return cls(mean, eigenvalues.clamp_(min=FLOOR).float(), basis.float())
-
-    def widened(self, lacking: Tensor) -> GaussianPart:
-        """The same with a covariance (D, D) added: what a covariance of filled patches lacks."""
-        return self._of(self.covariance() + lacking)
-
-    def shrunk(self, share: float) -> GaussianPart:
-        """The same with a share of the covariance replaced by its diagonal."""
-        covariance = self.covariance()
-        return self._of((1 - share) * covariance + share * torch.diag(covariance.diagonal()))
-
-    def covariance(self) -> Tensor:
-        """Sigma (D, D)."""
-        return (self.basis * self.eigenvalues) @ self.basis.T
-
-    def _of(self, covariance: Tensor) -> GaussianPart:
-        eigenvalues, basis = torch.linalg.eigh(covariance.double())
-        return GaussianPart(self.mean, eigenvalues.clamp_(min=FLOOR).float(), basis.float())
 
     def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``sigma * score`` (n, D) at x (n, D) for noise levels sigma (n, 1)."""

@@ -17,23 +17,27 @@ COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
 
 def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: GaussianPart | None) -> GaussianPart:
     """Mean and covariance of the patches of a filling, widened by what ``last`` left uncertain of the filled cells."""
-    patches = _some(sampler, COVARIANCE_SAMPLE)
-    gaussian = GaussianPart.fit(sampler.gather(series, patches), sampler.weights(patches))
+    patches, lacking = _some(sampler, COVARIANCE_SAMPLE), None
     if last is not None:
         some = _some(sampler, UNCERTAINTY_SAMPLE)
-        gaussian = gaussian.widened(conditional_covariance(last.precision_matrix(0.0), sampler.gather(hidden, some)))
-    return gaussian.shrunk(SHRINKAGE)
+        lacking = conditional_covariance(last.precision_matrix(0.0), sampler.gather(hidden, some))
+    clean = sampler.gather(series, patches)
+    return GaussianPart.fit(clean, sampler.weights(patches), lacking=lacking, shrinkage=SHRINKAGE)
 
 
 def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
     """Mean (D, D) over patches of the covariance of their hidden cells (n, D) given the others."""
-    total = torch.zeros_like(precision)
+    dim = len(precision)
+    total = torch.zeros(dim * dim, dtype=precision.dtype)
     for part in torch.split(hidden, 64):
-        both = part[:, :, None] & part[:, None, :]
-        block = torch.where(both, precision, torch.diag_embed((~part).to(precision.dtype)))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(block))
-        total += torch.where(both, inverse, 0).sum(0)
-    return total / len(hidden)
+        cells = part.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, : int(part.sum(1).max())]
+        real = part.gather(1, cells)
+        both = real[:, :, None] & real[:, None, :]
+        block = precision[cells[:, :, None], cells[:, None, :]]
+        block = torch.where(both, block, torch.eye(cells.shape[1], dtype=precision.dtype))
+        inverse = torch.where(both, torch.cholesky_inverse(torch.linalg.cholesky(block)), 0)
+        total.index_add_(0, (cells[:, :, None] * dim + cells[:, None, :]).view(-1), inverse.view(-1))
+    return total.view(dim, dim) / len(hidden)
 
 
 def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart, workers: Crew) -> Tensor:
