@@ -56,6 +56,18 @@ def test_matches_float64_at_every_size(isa: str, group: int, options: dict[str, 
             check(size, group, **options)
 
 
+def test_many_particles_get_the_bits_of_few(isa: str) -> None:
+    """Results of many are streamed past the caches, by other code."""
+    size, group = (1 << 18) + 77, 128
+    log_w, log_p, score_sq, _ = inputs(size, group)
+    many = ops.spt_weights(log_w, log_p, score_sq, group=group, backend="cpu", **PLAIN)
+    cut = 999 * group
+    for part in (slice(0, cut), slice(cut, cut + 100 * group), slice(size // group * group, size)):
+        few = ops.spt_weights(log_w[part], log_p[part], score_sq[part], group=group, backend="cpu", **PLAIN)
+        for all_of_them, some in zip(many, few, strict=True):
+            assert same_bits(all_of_them[part], some)
+
+
 def test_torch_backend_matches_float64() -> None:
     check(129, 32, backend="torch", robust=True)
 

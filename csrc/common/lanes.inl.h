@@ -17,6 +17,26 @@ struct V {
     [[gnu::always_inline]] static inline void store(float* target, Float value) {
         std::memcpy(target, &value, sizeof(value));
     }
+    // Past the caches, to an address aligned to the vector: an ordinary store first reads the line that it writes.
+    [[gnu::always_inline]] static inline void stream(float* target, Float value) {
+#ifdef __AVX512F__
+        __builtin_ia32_movntps512(target, value);
+#else
+        __builtin_ia32_movntps256(target, value);
+#endif
+    }
+    // All lanes joined by an associative `join`, pairs far apart first.
+    template <int step = kWidth / 2, typename Join>
+    [[gnu::always_inline]] static inline float reduce(Float value, const Join& join) {
+        if constexpr (step == 0) {
+            return value[0];
+        } else {
+            Int partner = {};
+#pragma GCC unroll 16
+            for (int lane = 0; lane < kWidth; ++lane) partner[lane] = lane ^ step;
+            return reduce<step / 2>(join(value, __builtin_shuffle(value, partner)), join);
+        }
+    }
     // Nonzero bytes become all-ones lanes.
     [[gnu::always_inline]] static inline Int load_mask(const std::uint8_t* source) {
         Byte bytes;

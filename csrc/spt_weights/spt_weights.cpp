@@ -1,11 +1,14 @@
 #include "spt_weights/spt_weights.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <vector>
 
 #include "common/errors.h"
 #include "common/parallel_for.h"
+#include "common/scratch.h"
 #include "dispatch.h"
 
 namespace fastimpute {
@@ -48,6 +51,14 @@ ValueScale<Real> value_scale(const SptWeights<Real>& params, std::int64_t begin,
     return {center, 1 / std::max(spread, Real(1e-6))};
 }
 
+// Results of so many particles leave the caches before anyone reads them.
+constexpr std::int64_t kManyRows = 1 << 18;
+
+bool on_cache_lines(const SptWeights<float>& params) {
+    const auto aligned = [](const float* address) { return reinterpret_cast<std::uintptr_t>(address) % 64 == 0; };
+    return params.group % 16 == 0 && aligned(params.log_w_new) && aligned(params.mass);
+}
+
 }  // namespace
 
 void spt_weights_group(Isa isa, const SptWeights<float>& params, std::int64_t begin, std::int64_t count) {
@@ -58,11 +69,16 @@ void spt_weights(Isa isa, const SptWeights<float>& params, int threads) {
     check(params);
     const std::int64_t groups = (params.rows + params.group - 1) / params.group;
     constexpr std::int64_t kRowsPerTask = 1 << 15;
+    const bool streamed = params.rows >= kManyRows && params.group <= kStreamedGroup && on_cache_lines(params);
     parallel_for(0, groups, kRowsPerTask / params.group, threads, [&](std::int64_t first, std::int64_t last, int) {
+        SptWeights<float> own = params;
+        if (streamed) own.scratch = thread_scratch(2 * kStreamedGroup);
         for (std::int64_t index = first; index < last; ++index) {
             const std::int64_t begin = index * params.group;
-            spt_weights_group(isa, params, begin, std::min(params.group, params.rows - begin));
+            spt_weights_group(isa, own, begin, std::min(params.group, params.rows - begin));
         }
+        // Streamed stores are weakly ordered: make them visible before the caller is told that they are done.
+        if (streamed) std::atomic_thread_fence(std::memory_order_seq_cst);
     });
 }
 

@@ -28,7 +28,12 @@ struct SptWeights {
     Real tau = 0;
     Real bound = 0;  // infinity: none
     bool robust = false;
+    // Kernels for vectors only: 2 * kStreamedGroup values to compute in while the results are streamed past the caches,
+    // for groups of up to kStreamedGroup particles whose results begin on a cache line. Null: compute in the results.
+    Real* scratch = nullptr;
 };
+
+constexpr std::int64_t kStreamedGroup = 4096;
 
 // value -> (value - center) * scale, before eta_w.
 template <typename Real>

@@ -13,7 +13,7 @@ struct BlockSum {
         if (++held == kFlushEvery) flush();
     }
     [[gnu::always_inline]] inline void flush() {
-        for (int lane = 0; lane < kWidth; ++lane) total += static_cast<double>(part[lane]);
+        total += static_cast<double>(V::reduce(part, [](V::Float a, V::Float b) { return a + b; }));
         part = V::Float{};
         held = 0;
     }
@@ -22,11 +22,14 @@ struct BlockSum {
 // Access to a whole vector of particles, and to the last few of a group; `select` puts `otherwise` into lanes beyond
 // them.
 struct Whole {
+    static constexpr bool kWhole = true;
+
     [[gnu::always_inline]] inline V::Float load(const float* source) const { return V::load(source); }
     [[gnu::always_inline]] inline void store(float* target, V::Float value) const { V::store(target, value); }
     [[gnu::always_inline]] inline V::Float select(V::Float value, float) const { return value; }
 };
 struct Tail {
+    static constexpr bool kWhole = false;
     std::int64_t left;
 
     [[gnu::always_inline]] inline V::Float load(const float* source) const {
@@ -57,19 +60,15 @@ struct Range {
 };
 
 [[gnu::always_inline]] static inline Range range_of(V::Float lowest, V::Float highest) {
-    Range range{lowest[0], highest[0]};
-    for (int lane = 1; lane < kWidth; ++lane) {
-        range.lowest = lowest[lane] < range.lowest ? lowest[lane] : range.lowest;
-        range.highest = highest[lane] > range.highest ? highest[lane] : range.highest;
-    }
-    return range;
+    return {V::reduce(lowest, [](V::Float a, V::Float b) { return V::min(a, b); }),
+            V::reduce(highest, [](V::Float a, V::Float b) { return V::max(a, b); })};
 }
 
-// log_w_new <- the logits; returns their range.
+// Computes the logits and returns their range.
 template <bool kReference>
 [[gnu::always_inline]] static inline Range update_logits(const SptWeights<float>& params,
                                                          const ValueScale<float>& scaling, std::int64_t begin,
-                                                         std::int64_t count) {
+                                                         std::int64_t count, float* logits) {
     const float kept = 1.0f - params.tau;
     const float step = params.eta_w * scaling.scale;
     const float half_gamma = 0.5f * params.gamma;
@@ -81,7 +80,7 @@ template <bool kReference>
         const auto value = part.load(params.log_p + row) - half_gamma * part.load(params.score_sq + row);
         auto logit = kept * part.load(params.log_w + row) + step * (value - scaling.center);
         if constexpr (kReference) logit += params.tau * part.load(params.log_ref + row);
-        part.store(params.log_w_new + row, logit);
+        part.store(logits + i, logit);
         lowest = V::min(lowest, part.select(logit, infinity));
         highest = V::max(highest, part.select(logit, -infinity));
     });
@@ -93,8 +92,6 @@ template <bool kReference>
     __builtin_prefetch(params.log_w + row);
     __builtin_prefetch(params.log_p + row);
     __builtin_prefetch(params.score_sq + row);
-    __builtin_prefetch(params.log_w_new + row, 1);
-    __builtin_prefetch(params.mass + row, 1);
 }
 
 [[gnu::always_inline]] static inline V::Float clamp_lanes(V::Float value, float bound) {
@@ -121,10 +118,32 @@ static inline float bounded_shift(const float* logits, std::int64_t count, const
     return 0.5f * (low + high);
 }
 
-void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>& scaling, std::int64_t begin,
-                       std::int64_t count) {
-    const Range range = params.log_ref != nullptr ? update_logits<true>(params, scaling, begin, count)
-                                                  : update_logits<false>(params, scaling, begin, count);
+// Results into place: past the caches, or as usual.
+struct Streamed {
+    template <typename Part>
+    [[gnu::always_inline]] void operator()(const Part& part, float* target, V::Float value) const {
+        if constexpr (Part::kWhole) {
+            V::stream(target, value);
+        } else {
+            part.store(target, value);
+        }
+    }
+};
+struct Stored {
+    template <typename Part>
+    [[gnu::always_inline]] void operator()(const Part& part, float* target, V::Float value) const {
+        part.store(target, value);
+    }
+};
+
+// `logits` and `weights` hold what lies between the passes: the results' own places unless these are streamed.
+template <typename Put>
+[[gnu::always_inline]] static inline void update_group(const SptWeights<float>& params,
+                                                       const ValueScale<float>& scaling, std::int64_t begin,
+                                                       std::int64_t count, float* logits, float* weights,
+                                                       const Put& put) {
+    const Range range = params.log_ref != nullptr ? update_logits<true>(params, scaling, begin, count, logits)
+                                                  : update_logits<false>(params, scaling, begin, count, logits);
     float* log_w_new = params.log_w_new + begin;
     float* mass = params.mass + begin;
     const float log_count = static_cast<float>(__builtin_log(static_cast<double>(count)));
@@ -132,8 +151,8 @@ void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>&
     BlockSum sum;
     for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
         prefetch_next(params, begin + count + i);
-        const auto weight = exp_lanes(part.load(log_w_new + i) - range.highest);
-        part.store(mass + i, weight);
+        const auto weight = exp_lanes(part.load(logits + i) - range.highest);
+        part.store(weights + i, weight);
         sum.add(part.select(weight, 0.0f));
     });
     sum.flush();
@@ -144,15 +163,24 @@ void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>&
         const float scale = static_cast<float>(1.0 / mean);
         const float shift = log_mean + log_count;
         for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
-            part.store(log_w_new + i, (part.load(log_w_new + i) - range.highest) - shift);
-            part.store(mass + i, part.load(mass + i) * scale);
+            put(part, log_w_new + i, (part.load(logits + i) - range.highest) - shift);
+            put(part, mass + i, part.load(weights + i) * scale);
         });
         return;
     }
-    const float shift = bounded_shift(log_w_new, count, range, bound);
+    const float shift = bounded_shift(logits, count, range, bound);
     for_vectors(count, [&](std::int64_t i, auto part) __attribute__((always_inline)) {
-        const auto log_mass = clamp_lanes(part.load(log_w_new + i) - shift, bound);
-        part.store(log_w_new + i, log_mass - log_count);
-        part.store(mass + i, exp_lanes(log_mass));
+        const auto log_mass = clamp_lanes(part.load(logits + i) - shift, bound);
+        put(part, log_w_new + i, log_mass - log_count);
+        put(part, mass + i, exp_lanes(log_mass));
     });
+}
+
+void spt_weights_group(const SptWeights<float>& params, const ValueScale<float>& scaling, std::int64_t begin,
+                       std::int64_t count) {
+    if (params.scratch != nullptr) {
+        update_group(params, scaling, begin, count, params.scratch, params.scratch + kStreamedGroup, Streamed{});
+    } else {
+        update_group(params, scaling, begin, count, params.log_w_new + begin, params.mass + begin, Stored{});
+    }
 }
