@@ -23,6 +23,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "crew",
+            "diffusion",
+            "gp",
             "nn",
             "train",
             "series",
