@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from fastimpute.benchmark.gaussian_cases import gaussian_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
 from fastimpute.benchmark.measure import Case, Row, measure
 from fastimpute.benchmark.network_cases import energy_case, score_case
@@ -56,12 +57,21 @@ def _recursion_cases(quick: bool) -> Iterator[Case]:
             yield recursion_case(head, 4096, 84, iterations=20, weights=True)
 
 
+def _gaussian_cases(quick: bool) -> Iterator[Case]:
+    for dim in (84,) if quick else (84, 168, 336):
+        yield gaussian_case(256, dim, 0.3)
+    if not quick:
+        yield gaussian_case(256, 336, 0.6)
+        yield gaussian_case(256, 336, 0.3, one_mask=True)
+
+
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
     "spt_weights": _weights_cases,
     "particle_step": _step_cases,
     "proximal_recursion": _recursion_cases,
+    "gaussian_conditional": _gaussian_cases,
 }
 
 

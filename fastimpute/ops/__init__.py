@@ -3,6 +3,7 @@
 from fastimpute.ops.backends import Availability, isa, use_isa
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
+from fastimpute.ops.gaussian_conditional import gaussian_conditional
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
 from fastimpute.ops.proximal_recursion import proximal_recursion
 from fastimpute.ops.score_mlp import score_mlp
@@ -14,6 +15,7 @@ __all__ = [
     "Noise",
     "energy_mlp",
     "energy_mlp_reference",
+    "gaussian_conditional",
     "isa",
     "particle_step",
     "proximal_recursion",

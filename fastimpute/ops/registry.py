@@ -60,6 +60,13 @@ OPS: dict[str, Op] = {
             ("cpu", "torch"),
             (),  # runs the bodies of the other ops
         ),
+        Op(
+            "gaussian_conditional",
+            "conditional mean and spread of masked Gaussian windows",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
+        ),
     )
 }
 
