@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bind_unrolled_attention.h"
 #include "common/cpu_features.h"
 #include "common/errors.h"
 #include "common/mlp_pack.h"
@@ -493,4 +494,5 @@ PYBIND11_MODULE(_core, m) {
     bind_energy_mlp(m);
     bind_score_mlp(m);
     bind_proximal_recursion(m);
+    bind_unrolled_attention(m);
 }

@@ -6,6 +6,7 @@
 #include "common/mlp_kernels.h"
 #include "energy_mlp/energy_mlp.h"
 #include "score_mlp/score_mlp.h"
+#include "unrolled_attention/unrolled_attention.h"
 
 namespace fastimpute {
 namespace {
@@ -44,6 +45,17 @@ const MlpKernels* find_mlp_kernels(Isa isa, Precision precision) {
 #endif
     if (precision == Precision::kBf16) throw_invalid("MlpPack", "isa", "avx512bf16 for bf16", isa_name(isa));
     throw_invalid("MlpPack", "isa", "one with network kernels", isa_name(isa));
+}
+
+const UnrolledKernels& find_unrolled_kernels(Isa isa) {
+    static constexpr UnrolledKernels kRef{1, ref::unrolled_scratch, ref::unrolled_solve<float>};
+#if defined(__x86_64__)
+    static constexpr UnrolledKernels kAvx2{16, avx2::unrolled_scratch, avx2::unrolled_solve};
+    static constexpr UnrolledKernels kAvx512{32, avx512::unrolled_scratch, avx512::unrolled_solve};
+    if (isa >= Isa::kAvx512) return kAvx512;
+    if (isa == Isa::kAvx2) return kAvx2;
+#endif
+    return kRef;
 }
 
 const Kernels& kernels(Isa isa) { return kTable.at(static_cast<std::size_t>(isa)); }

@@ -7,6 +7,7 @@ _Series = tuple[int, int, int, int, int, int, int, int]
 _Patches = tuple[int, int, int, int, int, int]
 _Condition = tuple[int, int, int, float]
 _Spt = tuple[int, int, float, float, float, float, bool, int]
+_Six = tuple[int, int, int, int, int, int]
 
 class MlpPack:
     def __init__(
@@ -219,4 +220,24 @@ def gaussian_conditional_ref_f64(
     filled_stride: int,
     deviation: int,
     deviation_stride: int,
+) -> None: ...
+def unrolled_attention(
+    isa: str,
+    threads: int,
+    shape: tuple[int, int, int],
+    data: _Six,
+    process: _Six,
+    rates: _Six,
+    length: float,
+    score: int,
+    conditional_mean: int,
+) -> None: ...
+def unrolled_attention_ref_f64(
+    shape: tuple[int, int, int],
+    data: _Six,
+    process: _Six,
+    rates: _Six,
+    length: float,
+    score: int,
+    conditional_mean: int,
 ) -> None: ...

@@ -18,6 +18,8 @@ from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_c
 from fastimpute.benchmark.measure import Case, Row, measure
 from fastimpute.benchmark.network_cases import energy_case, score_case
 from fastimpute.benchmark.report import print_table, write_json
+from fastimpute.benchmark.unrolled_cases import learned_case
+from fastimpute.benchmark.unrolled_cases import score_case as unrolled_score_case
 from fastimpute.ops.registry import OPS
 
 DIMS = (24, 84, 168, 480)
@@ -65,6 +67,12 @@ def _gaussian_cases(quick: bool) -> Iterator[Case]:
         yield gaussian_case(256, 336, 0.3, one_mask=True)
 
 
+def _unrolled_cases(quick: bool) -> Iterator[Case]:
+    for one_mask in (True,) if quick else (True, False):
+        yield unrolled_score_case(64 if quick else 256, 8, one_mask=one_mask)
+        yield learned_case(64 if quick else 256, 8, one_mask=one_mask)
+
+
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
@@ -72,6 +80,7 @@ CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "particle_step": _step_cases,
     "proximal_recursion": _recursion_cases,
     "gaussian_conditional": _gaussian_cases,
+    "unrolled_attention": _unrolled_cases,
 }
 
 

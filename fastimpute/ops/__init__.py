@@ -6,13 +6,16 @@ from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.gaussian_conditional import gaussian_conditional
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
 from fastimpute.ops.proximal_recursion import proximal_recursion
+from fastimpute.ops.rates import Rates
 from fastimpute.ops.score_mlp import score_mlp
 from fastimpute.ops.spt_weights import spt_weights
+from fastimpute.ops.unrolled_attention import unrolled_attention
 
 __all__ = [
     "AdamState",
     "Availability",
     "Noise",
+    "Rates",
     "energy_mlp",
     "energy_mlp_reference",
     "gaussian_conditional",
@@ -21,5 +24,6 @@ __all__ = [
     "proximal_recursion",
     "score_mlp",
     "spt_weights",
+    "unrolled_attention",
     "use_isa",
 ]

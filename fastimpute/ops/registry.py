@@ -67,6 +67,13 @@ OPS: dict[str, Op] = {
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
+        Op(
+            "unrolled_attention",
+            "score and conditional mean of a masked Gaussian process by lag-attention iterations",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            "arXiv 2510.02216",
+        ),
     )
 }
 
