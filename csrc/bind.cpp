@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bind_unrolled_attention.h"
+#include "bind_dit_block.h"
 #include "common/cpu_features.h"
 #include "common/errors.h"
 #include "common/mlp_pack.h"
@@ -493,6 +494,7 @@ PYBIND11_MODULE(_core, m) {
     bind_mlp_pack(m);
     bind_energy_mlp(m);
     bind_score_mlp(m);
+    bind_dit_block(m);
     bind_proximal_recursion(m);
     bind_unrolled_attention(m);
 }

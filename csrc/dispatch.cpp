@@ -4,6 +4,7 @@
 
 #include "common/errors.h"
 #include "common/mlp_kernels.h"
+#include "dit_block/dit_pack.h"
 #include "energy_mlp/energy_mlp.h"
 #include "score_mlp/score_mlp.h"
 #include "unrolled_attention/unrolled_attention.h"
@@ -56,6 +57,19 @@ const UnrolledKernels& find_unrolled_kernels(Isa isa) {
     if (isa == Isa::kAvx2) return kAvx2;
 #endif
     return kRef;
+}
+
+const DitKernels* find_dit_kernels(Isa isa, Precision precision) {
+#if defined(__x86_64__)
+    static constexpr DitKernels kAvx2{4, 1, avx2::dit_scratch, avx2::dit_sequence};
+    static constexpr DitKernels kAvx512{8, 1, avx512::dit_scratch, avx512::dit_sequence};
+    static constexpr DitKernels kAvx512Bf16{8, 2, avx512bf16::dit_scratch, avx512bf16::dit_sequence};
+    if (precision == Precision::kBf16 && isa == Isa::kAvx512Bf16) return &kAvx512Bf16;
+    if (precision == Precision::kFp32 && isa >= Isa::kAvx512) return &kAvx512;
+    if (precision == Precision::kFp32 && isa == Isa::kAvx2) return &kAvx2;
+#endif
+    if (precision == Precision::kBf16) throw_invalid("DitPack", "isa", "avx512bf16 for bf16", isa_name(isa));
+    throw_invalid("DitPack", "isa", "one with block kernels", isa_name(isa));
 }
 
 const Kernels& kernels(Isa isa) { return kTable.at(static_cast<std::size_t>(isa)); }

@@ -9,6 +9,8 @@ _Condition = tuple[int, int, int, float]
 _Spt = tuple[int, int, float, float, float, float, bool, int]
 _Six = tuple[int, int, int, int, int, int]
 
+_BlockWeights = tuple[int, int, int, int, int, int, int, int]
+
 class MlpPack:
     def __init__(
         self,
@@ -33,6 +35,10 @@ class MlpPack:
     def hidden(self) -> int: ...
     @property
     def dim(self) -> int: ...
+
+class DitPack:
+    def __init__(self, isa: str, precision: str, sizes: tuple[int, int, int], weights: _BlockWeights) -> None: ...
+    def holds(self, addresses: _BlockWeights) -> bool: ...
 
 def cpu_features() -> dict[str, bool]: ...
 def isas() -> list[str]: ...
@@ -96,6 +102,30 @@ def score_mlp_ref_f64(
     modulation_index: int,
     score: int,
     score_stride: int,
+) -> None: ...
+def dit_block(
+    pack: DitPack,
+    threads: int,
+    sequences: int,
+    tokens: int,
+    x: int,
+    modulation: tuple[int, int],
+    bias: tuple[int, int, int, int, int],
+    absent: int,
+    memory: tuple[int, int, int],
+    out: int,
+) -> None: ...
+def dit_block_ref_f64(
+    sizes: tuple[int, int, int],
+    weights: _BlockWeights,
+    sequences: int,
+    tokens: int,
+    x: int,
+    modulation: tuple[int, int],
+    bias: tuple[int, int, int, int, int],
+    absent: int,
+    memory: tuple[int, int, int],
+    out: int,
 ) -> None: ...
 def spt_weights(
     isa: str,

@@ -117,6 +117,25 @@ def test_noise_level_calendar_features_and_lag_biases_all_matter() -> None:
         assert bool(((raw - other).abs().amax((1, 2)) > 1e-4)[:2].all())
 
 
+@every_mask
+def test_the_kernel_gives_what_pytorch_gives(missing: Tensor, backend: str) -> None:
+    net = small(calendar_dim=2)
+    x, v, calendar, sigma = torch.randn(3, 12, 3), torch.randn(6, 12, 3), torch.randn(3, 2), torch.rand(6) + 0.1
+    memory = net.encode(x, missing, calendar=calendar, backend="torch")
+    expected = net.denoise(v, sigma, memory, backend="torch")
+    memory = net.encode(x, missing, calendar=calendar, backend=backend)
+    torch.testing.assert_close(net.denoise(v, sigma, memory, backend=backend), expected, rtol=1e-4, atol=1e-4)
+
+
+@every_mask
+def test_bfloat16_products_change_a_denoised_window_little(missing: Tensor, precision: str) -> None:
+    net = small()
+    memory = net.encode(torch.randn(3, 12, 3), missing)
+    v = torch.randn(3, 12, 3)
+    expected, value = net.denoise(v, 0.5, memory), net.denoise(v, 0.5, memory, precision=precision)
+    assert float((value - expected).norm() / expected.norm()) < 0.02
+
+
 def test_every_parameter_of_a_trained_network_gets_a_gradient() -> None:
     net = small(calendar_dim=2).requires_grad_(True)
     memory = net.encode(torch.randn(3, 12, 3), MASKS["frames"], calendar=torch.randn(3, 2))

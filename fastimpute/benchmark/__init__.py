@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from fastimpute.benchmark.block_cases import block_case
 from fastimpute.benchmark.gaussian_cases import gaussian_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
 from fastimpute.benchmark.measure import Case, Row, measure
@@ -73,12 +74,22 @@ def _unrolled_cases(quick: bool) -> Iterator[Case]:
         yield learned_case(64 if quick else 256, 8, one_mask=one_mask)
 
 
+def _block_cases(quick: bool) -> Iterator[Case]:
+    for hidden in (64,) if quick else (64, 96, 128, 256):
+        for tokens in (48,) if quick else (48, 96):
+            yield block_case(tokens, hidden, compile_baseline=not quick)
+    if not quick:
+        yield block_case(16, 64, memory=96, compile_baseline=True)
+        yield block_case(16, 256, memory=96, compile_baseline=True)
+
+
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
     "spt_weights": _weights_cases,
     "particle_step": _step_cases,
     "proximal_recursion": _recursion_cases,
+    "dit_block": _block_cases,
     "gaussian_conditional": _gaussian_cases,
     "unrolled_attention": _unrolled_cases,
 }

@@ -124,7 +124,14 @@ class DiT(nn.Module):
         )
 
     def encode(
-        self, observed: Tensor, missing: Tensor, features: Tensor | None = None, calendar: Tensor | None = None
+        self,
+        observed: Tensor,
+        missing: Tensor,
+        features: Tensor | None = None,
+        calendar: Tensor | None = None,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
     ) -> Memory:
         """Reads the windows, once for all draws and noise levels.
 
@@ -133,6 +140,8 @@ class DiT(nn.Module):
             missing: (n, L, d) bool, True where a value is missing.
             features: (n, L, feature_dim); None: `gap_features(missing)`.
             calendar: (n, calendar_dim), the calendar phase of each window; None exactly when calendar_dim is 0.
+            backend, precision: of the blocks, as in `fastimpute.ops.dit_block`. Only "torch" differentiates; "auto"
+                takes it when gradients are needed.
 
         Raises:
             ValueError: shapes that do not fit the network.
@@ -150,7 +159,7 @@ class DiT(nn.Module):
         bias = self._lag_bias(self.encoder_lags, positions, positions).transpose(-1, -2)
         tokens = self.read(inputs)
         for block in self.encoder:
-            tokens = block(tokens, condition, bias)
+            tokens = block(tokens, condition, bias, backend=backend, precision=precision)
         tokens = functional.layer_norm(tokens, (self.hidden,))
         frames, absent = frames_to_decode(missing)
         queries = positions if frames is None else frames
@@ -165,11 +174,19 @@ class DiT(nn.Module):
         keys = tuple(layer(tokens) for layer in self.memory_keys)
         return Memory(missing, frames, absent, context, keys, bias.transpose(-1, -2), phase)
 
-    def decode(self, memory: Memory, noisy: Tensor, sigma: float | Tensor) -> Tensor:
+    def decode(
+        self,
+        memory: Memory,
+        noisy: Tensor,
+        sigma: float | Tensor,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+    ) -> Tensor:
         """The raw network F (m, L, d) at `noisy` (m, L, d), already scaled by c_in; zero in observed cells.
 
         m is a multiple of the number n of windows in `memory`: row i is a draw of window i modulo n. `sigma` is one
-        noise level or (m,).
+        noise level or (m,). `backend` and `precision` as in `encode`.
 
         Raises:
             ValueError: `noisy` or `sigma` of another shape, or a number `sigma` that is not positive.
@@ -186,20 +203,29 @@ class DiT(nn.Module):
         absent = None if memory.absent is None else memory.absent.repeat(draws, 1)
         condition = self._condition(level, memory, draws)
         for block, keys in zip(self.decoder, memory.keys, strict=True):
-            tokens = block(tokens, condition, memory.bias, absent, keys)
+            tokens = block(tokens, condition, memory.bias, absent, keys, backend=backend, precision=precision)
         out = self._write(tokens, condition)
         if memory.frames is not None:
             index = memory.frames.repeat(draws, 1)[:, :, None].expand(-1, -1, channels)
             out = out.new_zeros(draws * windows, frames, channels).scatter(1, index, out)
         return out.masked_fill(~missing.flatten(0, 1), 0)
 
-    def denoise(self, v: Tensor, sigma: float | Tensor, memory: Memory) -> Tensor:
+    def denoise(
+        self,
+        v: Tensor,
+        sigma: float | Tensor,
+        memory: Memory,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+    ) -> Tensor:
         """E[y | v] (m, L, d) for noisy residuals v = y + sigma noise (m, L, d); zero in observed cells.
 
         Args:
             v: rows i are draws of window i modulo n, in units of the residual's standard deviation.
             sigma: positive noise level in the same units, one number or (m,).
             memory: of `encode`.
+            backend, precision: as in `encode`.
 
         Raises:
             ValueError: shapes that do not fit, or a number `sigma` that is not positive.
@@ -207,7 +233,7 @@ class DiT(nn.Module):
         draws = self._draws(memory, v)
         level = _noise_level(sigma, v)
         factors = Preconditioning.at(level[:, None, None])
-        raw = self.decode(memory, factors.scale * v, level)
+        raw = self.decode(memory, factors.scale * v, level, backend=backend, precision=precision)
         kept = v.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
         return factors.skip * kept + factors.out * raw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastimpute.ops.dit_block import reference
+from fastimpute.ops.dit_block import dit_block
 
 MLP_RATIO = 4
 
@@ -15,7 +15,7 @@ class DiTBlock(nn.Module):
     ``forward(tokens, condition, bias, absent, memory)`` maps ``(n, t, hidden)`` to the same shape. ``condition``
     ``(q, hidden)``, ``bias`` ``(b, heads, t, t + m)`` and ``memory`` ``(w, m, 2 hidden)`` (keys, then values) may have
     fewer rows than there are sequences: sequence i reads row i modulo their number. The gates start at zero: an
-    untrained block is the identity.
+    untrained block is the identity. Without gradients the fused kernel runs (`fastimpute.ops.dit_block`).
 
     Raises:
         ValueError: ``hidden`` is no multiple of ``heads``.
@@ -52,9 +52,22 @@ class DiTBlock(nn.Module):
         bias: Tensor | None = None,
         absent: Tensor | None = None,
         memory: Tensor | None = None,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
     ) -> Tensor:
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
-        return reference(tokens, modulation, *self.weights(), self.heads, bias, absent, memory)
+        return dit_block(
+            tokens,
+            modulation,
+            *self.weights(),
+            self.heads,
+            bias,
+            absent,
+            memory,
+            backend=backend,
+            precision=precision,
+        )
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

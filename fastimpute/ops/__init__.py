@@ -1,6 +1,7 @@
 """The ops: fused kernels behind plain functions, each with a reference in PyTorch (`fastimpute.ops.<op>.reference`)."""
 
 from fastimpute.ops.backends import Availability, isa, use_isa
+from fastimpute.ops.dit_block import dit_block
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.gaussian_conditional import gaussian_conditional
@@ -16,6 +17,7 @@ __all__ = [
     "Availability",
     "Noise",
     "Rates",
+    "dit_block",
     "energy_mlp",
     "energy_mlp_reference",
     "gaussian_conditional",

@@ -55,6 +55,13 @@ OPS: dict[str, Op] = {
             ("avx2", "avx512"),
         ),
         Op(
+            "dit_block",
+            "adaLN-Zero transformer block: attention and MLP of short sequences",
+            ("cpu", "torch"),
+            ("avx2", "avx512", "avx512bf16"),
+            source="arXiv 2510.02216",
+        ),
+        Op(
             "proximal_recursion",
             "gather patches, iterate score, weights and step, average the overlaps",
             ("cpu", "torch"),
