@@ -10,8 +10,9 @@
 #include <tuple>
 #include <vector>
 
-#include "bind_unrolled_attention.h"
+#include "bind_diffusion.h"
 #include "bind_dit_block.h"
+#include "bind_unrolled_attention.h"
 #include "common/cpu_features.h"
 #include "common/errors.h"
 #include "common/mlp_pack.h"
@@ -489,6 +490,7 @@ PYBIND11_MODULE(_core, m) {
     bind_cpu(m);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_diffusion(m);
     bind_gaussian_conditional(m);
     bind_peak(m);
     bind_mlp_pack(m);

@@ -14,14 +14,19 @@ namespace {
 
 #if defined(__x86_64__)
 constexpr std::array<Kernels, kIsaCount> kTable = {{
-    {ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::gaussian_conditional_group<float>},  // ref
-    {avx2::spt_weights_group, avx2::particle_step_rows, avx2::gaussian_conditional_group},                    // avx2
-    {avx512::spt_weights_group, avx512::particle_step_rows, avx512::gaussian_conditional_group},              // avx512
-    {avx512::spt_weights_group, avx512::particle_step_rows, avx512::gaussian_conditional_group},  // avx512bf16
+    {ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::diffusion_step_rows<float>,
+     ref::ball_windows<float>, ref::gaussian_conditional_group<float>},  // ref
+    {avx2::spt_weights_group, avx2::particle_step_rows, avx2::diffusion_step_rows, avx2::ball_windows,
+     avx2::gaussian_conditional_group},  // avx2
+    {avx512::spt_weights_group, avx512::particle_step_rows, avx512::diffusion_step_rows, avx512::ball_windows,
+     avx512::gaussian_conditional_group},  // avx512
+    {avx512::spt_weights_group, avx512::particle_step_rows, avx512::diffusion_step_rows, avx512::ball_windows,
+     avx512::gaussian_conditional_group},  // avx512bf16
 }};
 #else
 constexpr std::array<Kernels, 1> kTable = {
-    {{ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::gaussian_conditional_group<float>}}};
+    {{ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::diffusion_step_rows<float>,
+      ref::ball_windows<float>, ref::gaussian_conditional_group<float>}}};
 #endif
 
 }  // namespace

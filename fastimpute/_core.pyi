@@ -2,6 +2,7 @@
 
 _Weights = tuple[int, int, int, int, int, int, int, int, int, int]
 _Moments = tuple[int, int, int, int, float, float, float, float, float]
+_Rows = tuple[int, int]
 _Noise = tuple[int, int, int, int, int, int]
 _Series = tuple[int, int, int, int, int, int, int, int]
 _Patches = tuple[int, int, int, int, int, int]
@@ -194,6 +195,46 @@ def particle_step_ref_f64(
     drift: float,
     moments: _Moments,
     noise: _Noise,
+) -> None: ...
+def diffusion_step(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    v: _Rows,
+    denoised: _Rows,
+    previous: _Rows,
+    missing: _Rows,
+    v_new: _Rows,
+    coefficients: tuple[float, float, float, float],
+    noise: _Noise,
+) -> None: ...
+def diffusion_step_ref_f64(
+    sizes: tuple[int, int, int],
+    v: _Rows,
+    denoised: _Rows,
+    previous: _Rows,
+    missing: _Rows,
+    v_new: _Rows,
+    coefficients: tuple[float, float, float, float],
+    noise: _Noise,
+) -> None: ...
+def ball_quantile(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    x: tuple[int, int, int],
+    missing: _Rows,
+    rank: int,
+    centre: _Rows,
+    radius: int,
+) -> None: ...
+def ball_quantile_ref_f64(
+    sizes: tuple[int, int, int],
+    x: tuple[int, int, int],
+    missing: _Rows,
+    rank: int,
+    centre: _Rows,
+    radius: int,
 ) -> None: ...
 def proximal_recursion(
     pack: MlpPack,

@@ -25,6 +25,12 @@ struct Simd {
     [[gnu::always_inline]] static void store_first(float* p, std::int64_t count, Vec v) {
         _mm256_maskstore_ps(p, first(count), v);
     }
+    // The first count of eight bytes, zeros behind them.
+    [[gnu::always_inline]] static std::uint64_t bytes_first(const std::uint8_t* p, std::int64_t count) {
+        std::uint64_t bytes = 0;
+        for (std::int64_t i = 0; i < count; ++i) bytes |= std::uint64_t{p[i]} << (8 * i);
+        return bytes;
+    }
     [[gnu::always_inline]] static Vec set1(float value) { return _mm256_set1_ps(value); }
     [[gnu::always_inline]] static Vec zero() { return _mm256_setzero_ps(); }
     [[gnu::always_inline]] static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }

@@ -21,6 +21,10 @@ struct Simd {
     [[gnu::always_inline]] static void store_first(float* p, std::int64_t count, Vec v) {
         _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1), v);
     }
+    // The first count of sixteen bytes, zeros behind them.
+    [[gnu::always_inline]] static __m128i bytes_first(const std::uint8_t* p, std::int64_t count) {
+        return _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), p);
+    }
     [[gnu::always_inline]] static Vec set1(float value) { return _mm512_set1_ps(value); }
     [[gnu::always_inline]] static Vec zero() { return _mm512_setzero_ps(); }
     [[gnu::always_inline]] static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from fastimpute.benchmark.block_cases import block_case
+from fastimpute.benchmark.diffusion_cases import ball_case, diffusion_case
 from fastimpute.benchmark.gaussian_cases import gaussian_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
 from fastimpute.benchmark.measure import Case, Row, measure
@@ -68,6 +69,16 @@ def _gaussian_cases(quick: bool) -> Iterator[Case]:
         yield gaussian_case(256, 336, 0.3, one_mask=True)
 
 
+def _diffusion_cases(quick: bool) -> Iterator[Case]:
+    for noise in (False, True):
+        yield diffusion_case(8 if noise else 32, 400 if quick else 1500, 168, noise=noise, compile_baseline=not quick)
+
+
+def _ball_cases(quick: bool) -> Iterator[Case]:
+    for dim in (168,) if quick else (168, 768):
+        yield ball_case(100, (1 << (22 if quick else 24)) // (100 * dim), dim, compile_baseline=not quick)
+
+
 def _unrolled_cases(quick: bool) -> Iterator[Case]:
     for one_mask in (True,) if quick else (True, False):
         yield unrolled_score_case(64 if quick else 256, 8, one_mask=one_mask)
@@ -88,6 +99,8 @@ CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "score_mlp": _score_cases,
     "spt_weights": _weights_cases,
     "particle_step": _step_cases,
+    "diffusion_step": _diffusion_cases,
+    "ball_quantile": _ball_cases,
     "proximal_recursion": _recursion_cases,
     "dit_block": _block_cases,
     "gaussian_conditional": _gaussian_cases,

@@ -50,6 +50,8 @@ class Conditional:
         covariance = kernel[missing][:, missing] - self.gain @ cross
         self.covariance: Tensor = (covariance + covariance.T) / 2
         self.deviation: Tensor = self.covariance.diagonal().sqrt()
+        self.variances: Tensor
+        self.axes: Tensor
         self.variances, self.axes = torch.linalg.eigh(self.covariance)
 
     @property

@@ -1,6 +1,8 @@
 """The ops: fused kernels behind plain functions, each with a reference in PyTorch (`fastimpute.ops.<op>.reference`)."""
 
 from fastimpute.ops.backends import Availability, isa, use_isa
+from fastimpute.ops.ball_quantile import ball_quantile
+from fastimpute.ops.diffusion_step import StepCoefficients, diffusion_step
 from fastimpute.ops.dit_block import dit_block
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
@@ -17,6 +19,9 @@ __all__ = [
     "Availability",
     "Noise",
     "Rates",
+    "StepCoefficients",
+    "ball_quantile",
+    "diffusion_step",
     "dit_block",
     "energy_mlp",
     "energy_mlp_reference",
