@@ -5,5 +5,6 @@ from fastimpute.nn.dit import DiT
 from fastimpute.nn.energy_mlp import EnergyMLP
 from fastimpute.nn.gap_features import gap_features
 from fastimpute.nn.score_mlp import ScoreMLP
+from fastimpute.nn.unrolled_transformer import UnrolledTransformer
 
-__all__ = ["DiT", "EnergyMLP", "Modulation", "ScoreMLP", "gap_features"]
+__all__ = ["DiT", "EnergyMLP", "Modulation", "ScoreMLP", "UnrolledTransformer", "gap_features"]
