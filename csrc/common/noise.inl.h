@@ -1,10 +1,8 @@
 // The noise of kWidth cells at a time. Included after common/lanes.inl.h, in the same anonymous namespace; needs
-// common/noise.h and common/philox.h.
+// common/noise.h, common/philox.h and Simd of the instruction set (common/simd_<isa>.h).
 
 [[gnu::always_inline]] static inline V::Float sqrt_lanes(V::Float value) {
-    V::Float root;
-    for (int lane = 0; lane < kWidth; ++lane) root[lane] = __builtin_sqrtf(value[lane]);
-    return root;
+    return reinterpret_cast<V::Float>(Simd::sqrt(reinterpret_cast<Simd::Vec>(value)));
 }
 
 // Uniform in (0, 1): never 0, so that its logarithm is finite; never 1.
@@ -17,21 +15,25 @@
                                                            std::int64_t column, std::int64_t left) {
     const std::int64_t* key = noise.keys + row * noise.keys_stride;
     const NoiseStream stream{noise.seed, key[0], noise.sample, noise.step};
-    V::Word offset = {};
-    V::Word sensor = {};
-    auto at_offset = static_cast<std::uint32_t>(column / noise.sensors);
-    auto at_sensor = column % noise.sensors;
+    std::uint32_t offsets[kWidth];
+    std::uint32_t sensors[kWidth];
+    auto offset = static_cast<std::uint32_t>(column / noise.sensors);
+    auto sensor = column % noise.sensors;
     for (int lane = 0; lane < kWidth; ++lane) {
-        offset[lane] = at_offset;
-        sensor[lane] = lane < left ? static_cast<std::uint32_t>(key[1 + at_sensor]) : 0;
-        if (++at_sensor == noise.sensors) {
-            at_sensor = 0;
-            ++at_offset;
+        offsets[lane] = offset;
+        sensors[lane] = lane < left ? static_cast<std::uint32_t>(key[1 + sensor]) : 0;
+        if (++sensor == noise.sensors) {
+            sensor = 0;
+            ++offset;
         }
     }
-    const auto high_word = [](V::Word words, std::uint32_t factor) {
-        return __builtin_convertvector((__builtin_convertvector(words, V::Wide) * factor) >> 32, V::Word);
+    V::Word offset_words;
+    V::Word sensor_words;
+    std::memcpy(&offset_words, offsets, sizeof(offsets));
+    std::memcpy(&sensor_words, sensors, sizeof(sensors));
+    const auto high_word = [](V::Word words, std::uint32_t factor) __attribute__((always_inline)) {
+        return reinterpret_cast<V::Word>(Simd::mul_high(reinterpret_cast<Simd::Words>(words), factor));
     };
-    const auto words = noise_words(stream, offset, sensor, high_word);
+    const auto words = noise_words(stream, offset_words, sensor_words, high_word);
     return sqrt_lanes(-2.0f * log_lanes(uniform_lanes(words.word[0]))) * cos_turn_lanes(uniform_lanes(words.word[1]));
 }
