@@ -42,8 +42,8 @@ class GaussianDenoiser:
         shrink = self.variances / (self.variances + sigma**2)
         filter_matrix = ((self.axes * shrink) @ self.axes.T).to(v.dtype)
         frames = (len(self.mean), len(self.missing), self.channels)
-        mean = self.mean.to(v.dtype).view(frames)
-        deviation = v.view(-1, *frames)[:, :, self.missing] - mean[:, self.missing]
+        mean = self.mean.to(v.dtype).reshape(frames)
+        deviation = v.reshape(-1, *frames)[:, :, self.missing] - mean[:, self.missing]
         denoised = mean.expand(len(v), *frames).clone()
         filtered = torch.tensordot(deviation, filter_matrix, dims=([2], [1])).transpose(2, 3)
         denoised[:, :, self.missing] += filtered
