@@ -23,7 +23,7 @@ struct TokenRows {
     using Vec = typename S::Vec;
     using Operand = typename Op::Type;
     static constexpr int kRows = S::kLanes == 16 ? 8 : 4;  // kRows x 3 accumulators, a row of B and one value of A
-    static constexpr int kVectors = 3;
+    static constexpr int kAhead = 2048 / static_cast<int>(sizeof(Operand));
 
     // sum[r][v] += A[r] B for `words` words. Indices of `sum` are constants once unrolled, else gcc keeps it in memory.
     template <Left left, int V>
@@ -43,6 +43,8 @@ struct TokenRows {
 #pragma GCC unroll 3
                 for (int v = 0; v < V; ++v) sum[r][v] = Op::multiply_add(value, right[v], sum[r][v]);
             }
+            // Packed rows come from beyond L2 where a block is wide; the processor's own prefetcher stops at each page.
+            if constexpr (left == Left::kTiles) __builtin_prefetch(a + kAhead, 0, 3);
             a += next;
         }
     }
