@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"ops", "kernels"}),
     frozenset(
         {
+            "conformal",
             "crew",
             "diffusion",
             "gp",

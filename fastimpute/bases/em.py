@@ -12,7 +12,7 @@ from fastimpute import ops
 from fastimpute.train.windows import PatchSampler, PatchTable
 
 MOST_WINDOWS = 8000  # of a step; a step with twice as many ends where two steps do
-MOST_COVARIANCES = 400  # windows whose conditional covariance is averaged
+MOST_COVARIANCES = 256  # windows whose conditional covariance is averaged
 SHRINKAGE = 0.002  # share of the covariance that its diagonal replaces
 FLOOR = 1e-6  # variance, standardised, added to every cell
 LEVEL = 100.0  # variance along a free level, spread over the rows of a window: two for 48 rows
