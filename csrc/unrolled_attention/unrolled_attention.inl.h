@@ -2,47 +2,37 @@
 
 #include <cstdint>
 
-#include "common/gemm.inl.h"
-#include "unrolled_attention/unrolled_attention.h"
+#include "unrolled_attention/sequence_tile.inl.h"
 
 namespace fastimpute {
 
-// Some sequences solved together, once for all instruction sets: channels of all of them are columns of one matrix, in
-// panels of two vectors (the last of one or two). The head matrix on the frames that occur and every iterate stay in
-// L1 and L2 until the last iteration. A sequence that has not one of the frames has zeros there, which leave its sums
-// as they are: results do not depend on who shares the tile.
+// The solution of one tile of sequences, once for all instruction sets. The head matrix on the frames that occur and
+// every iterate stay in L1 and L2 until the last iteration.
 template <class S>
-class UnrolledTile {
+class UnrolledTile : SequenceTile<S> {
   public:
-    using Vec = typename S::Vec;
-    static constexpr std::int64_t kLanes = S::kLanes;
-    static constexpr std::int64_t kColumns = 2 * kLanes;
+    using Tile = SequenceTile<S>;
+    using Tile::kColumns;
+    using Tile::kLanes;
+    using typename Tile::Frames;
+    using typename Tile::Vec;
 
     static std::int64_t scratch(const UnrolledAttention<float>& params) {
         const std::int64_t padded = round_up(params.frames, S::kTileRows);
         const std::int64_t lanes = round_up(params.channels > kColumns ? params.channels : kColumns, kLanes);
-        const std::int64_t tables = 4 * padded * params.frames + 2 * params.frames + params.channels;
-        return tables + kVectors * padded * lanes + kLaneTables * lanes + kBlocks * kLine;
+        const std::int64_t tables = 4 * padded * params.frames + 4 * params.frames + params.channels;
+        return tables + kVectors * padded * lanes + kLaneTables * lanes + kBlocks * Tile::kLine;
     }
 
     UnrolledTile(const UnrolledAttention<float>& params, const UnrolledPlan<float>& plan, std::int64_t begin,
                  std::int64_t end, float* scratch)
-        : params_(params),
-          plan_(plan),
-          order_(plan.order + begin),
-          sequences_(end - begin),
-          channels_(params.channels),
-          vectors_(round_up(sequences_ * channels_, kLanes) / kLanes),
-          free_(scratch) {
-        seen_ = take_frames(0);
-        hidden_ = take_frames(1);
+        : Tile(params, plan.order + begin, end - begin, scratch), plan_(plan) {
         heads_seen_ = take_heads(seen_, seen_);
         heads_cor_ = take_heads(seen_, hidden_);
         heads_cor_transposed_ = take_heads(hidden_, seen_);
         heads_hidden_ = take_heads(hidden_, hidden_);
         take_lane_tables();
         take_links();
-        row_ = take(channels_);
         inner_ = take_system(seen_);
         outer_ = take_system(hidden_);
         mu_ = take_vector(hidden_);
@@ -59,37 +49,37 @@ class UnrolledTile {
             S::store(outer_.right + at, S::fms(S::load(alpha_ + lane), S::load(mu_ + at), S::load(outer_.right + at)));
         });
         iterate(outer_, params_.outer, [&](const float* s, float* image) { product(s, image); }, false);
-        write();
+        this->write(outer_.solution, mu_);
     }
 
   private:
+    using Tile::at_row;
+    using Tile::channels_;
+    using Tile::each;
+    using Tile::hidden_;
+    using Tile::is_missing;
+    using Tile::load;
+    using Tile::order_;
+    using Tile::panels;
+    using Tile::params_;
+    using Tile::seen_;
+    using Tile::sequences_;
+    using Tile::take;
+    using Tile::take_heads;
+    using Tile::take_vector;
+    using Tile::vectors_;
+    using Tile::vectors_of;
+
     static constexpr std::int64_t kVectors = 17;     // at most so many vectors of all frames
     static constexpr std::int64_t kLaneTables = 10;  // and so many of one number per column
     static constexpr std::int64_t kBlocks = 40;
-    static constexpr std::int64_t kLine = 16;
 
-    // Frames seen (or missing) in any of the sequences; `keep` is one where the column's own sequence has it so.
-    struct Frames {
-        std::int32_t* frame = nullptr;
-        std::int64_t count = 0;
-        std::int64_t padded = 0;
-        float* keep = nullptr;
-    };
     // One system of equations and the vectors of its iteration.
     struct System {
         const Frames* frames = nullptr;
         float *right = nullptr, *solution = nullptr, *residual = nullptr, *direction = nullptr, *image = nullptr;
         float* preconditioned = nullptr;
     };
-
-    // ---- memory ----------------------------------------------------------------------------------------------------
-
-    float* take(std::int64_t floats) {
-        float* block = free_;
-        free_ += round_up(floats, kLine);
-        return block;
-    }
-    float* take_vector(const Frames& frames) { return take(frames.padded * vectors_ * kLanes); }
 
     System take_system(const Frames& frames) {
         System system{&frames,
@@ -101,42 +91,6 @@ class UnrolledTile {
         const bool separate = &frames == &seen_ && plan_.decay != nullptr;
         system.preconditioned = separate ? take_vector(frames) : system.residual;
         return system;
-    }
-
-    bool is_missing(std::int64_t sequence, std::int64_t frame) const {
-        return params_.missing[order_[sequence] * params_.missing_stride + frame] != 0;
-    }
-
-    Frames take_frames(bool missing) {
-        Frames frames;
-        frames.frame = reinterpret_cast<std::int32_t*>(take(params_.frames));
-        for (std::int64_t frame = 0; frame < params_.frames; ++frame) {
-            bool any = false;
-            for (std::int64_t i = 0; i < sequences_ && !any; ++i) any = is_missing(i, frame) == missing;
-            if (any) frames.frame[frames.count++] = static_cast<std::int32_t>(frame);
-        }
-        frames.padded = round_up(frames.count, S::kTileRows);
-        frames.keep = take_vector(frames);
-        each(frames, [&](std::int64_t at, std::int64_t) { S::store(frames.keep + at, S::zero()); });
-        for (std::int64_t row = 0; row < frames.count; ++row) {
-            for (std::int64_t i = 0; i < sequences_; ++i) {
-                const float keep = is_missing(i, frames.frame[row]) == missing ? 1.0f : 0.0f;
-                for (std::int64_t c = 0; c < channels_; ++c) frames.keep[place(frames, row, i * channels_ + c)] = keep;
-            }
-        }
-        return frames;
-    }
-
-    // The head matrix between two sets of frames; rows up to a whole tile are zero.
-    float* take_heads(const Frames& rows, const Frames& columns) {
-        float* heads = take(rows.padded * columns.count);
-        for (std::int64_t i = 0; i < rows.padded; ++i) {
-            for (std::int64_t k = 0; k < columns.count; ++k) {
-                const std::int32_t lag = i < rows.count ? rows.frame[i] - columns.frame[k] : 0;
-                heads[i * columns.count + k] = i < rows.count ? params_.lag_table[lag < 0 ? -lag : lag] : 0.0f;
-            }
-        }
-        return heads;
     }
 
     void take_lane_tables() {
@@ -174,102 +128,10 @@ class UnrolledTile {
                 const std::int64_t frame = seen_.frame[row];
                 if (is_missing(i, frame)) continue;
                 const std::int64_t gap = previous < 0 ? 0 : frame - previous;
-                for (std::int64_t c = 0; c < channels_; ++c) {
-                    const std::int64_t at = place(seen_, row, i * channels_ + c);
-                    decay_[at] = plan_.decay[gap];
-                    weight_[at] = plan_.weight[gap];
-                }
+                at_row(seen_, decay_, row, i, [&](std::int64_t, float& cell) { cell = plan_.decay[gap]; });
+                at_row(seen_, weight_, row, i, [&](std::int64_t, float& cell) { cell = plan_.weight[gap]; });
                 previous = frame;
             }
-        }
-    }
-
-    // ---- layout ----------------------------------------------------------------------------------------------------
-
-    std::int64_t panels() const { return (vectors_ + 1) / 2; }
-    std::int64_t vectors_of(std::int64_t panel) const { return vectors_ - 2 * panel >= 2 ? 2 : 1; }
-
-    std::int64_t place(const Frames& frames, std::int64_t row, std::int64_t column) const {
-        const std::int64_t panel = column / kColumns;
-        return panel * kColumns * frames.padded + row * vectors_of(panel) * kLanes + column % kColumns;
-    }
-
-    // body(place, lane) for each vector of values on `frames`; lane: where its columns lie in the lane tables.
-    template <class Body>
-    [[gnu::always_inline]] void each(const Frames& frames, const Body& body) const {
-        for (std::int64_t panel = 0; panel < panels(); ++panel) {
-            const std::int64_t width = vectors_of(panel) * kLanes;
-            const std::int64_t begin = panel * kColumns * frames.padded;
-            for (std::int64_t column = 0; column < width; column += kLanes) {
-                const std::int64_t lane = panel * kColumns + column;
-                for (std::int64_t row = 0; row < frames.count; ++row) body(begin + row * width + column, lane);
-            }
-        }
-    }
-
-    // ---- data in and out -------------------------------------------------------------------------------------------
-
-    // target = the independent modes of values - mean (missing = 0) or of values - alpha mean (missing = 1), zero where
-    // the sequence lacks the frame.
-    void load(const Frames& frames, const float* values, std::int64_t stride, bool missing, float* target) {
-        each(frames, [&](std::int64_t at, std::int64_t) { S::store(target + at, S::zero()); });
-        for (std::int64_t i = 0; i < sequences_; ++i) {
-            const float weight = missing ? params_.alpha[order_[i]] : 1.0f;
-            for (std::int64_t row = 0; row < frames.count; ++row) {
-                const std::int64_t frame = frames.frame[row];
-                if (is_missing(i, frame) != missing) continue;
-                into_modes(values + order_[i] * stride + frame * channels_, frame, weight);
-                for (std::int64_t c = 0; c < channels_; ++c) target[place(frames, row, i * channels_ + c)] = row_[c];
-            }
-        }
-    }
-
-    void into_modes(const float* values, std::int64_t frame, float weight) {
-        const float* mean = params_.mean ? params_.mean + frame * channels_ : nullptr;
-        for (std::int64_t c = 0; params_.basis && c < channels_; ++c) row_[c] = 0.0f;
-        for (std::int64_t c = 0; c < channels_; ++c) {
-            const float centred = mean ? values[c] - weight * mean[c] : values[c];
-            if (params_.basis == nullptr) {
-                row_[c] = centred;
-                continue;
-            }
-            const float* basis = params_.basis + c * channels_;
-            for (std::int64_t mode = 0; mode < channels_; ++mode) row_[mode] += centred * basis[mode];
-        }
-    }
-
-    void write() {
-        const std::int64_t cells = params_.frames * channels_;
-        for (std::int64_t i = 0; i < sequences_; ++i) {
-            std::int64_t row = 0;
-            for (std::int64_t frame = 0; frame < params_.frames; ++frame) {
-                while (row < hidden_.count && hidden_.frame[row] < frame) ++row;
-                float* score = params_.score + order_[i] * cells + frame * channels_;
-                float* filled = params_.conditional_mean + order_[i] * cells + frame * channels_;
-                if (is_missing(i, frame)) {
-                    from_modes(outer_.solution, row, i, nullptr, score);
-                    from_modes(mu_, row, i, params_.mean ? params_.mean + frame * channels_ : nullptr, filled);
-                    continue;
-                }
-                const float* x = params_.x + order_[i] * params_.x_stride + frame * channels_;
-                for (std::int64_t c = 0; c < channels_; ++c) {
-                    score[c] = 0.0f;
-                    filled[c] = x[c];
-                }
-            }
-        }
-    }
-
-    void from_modes(const float* values, std::int64_t row, std::int64_t sequence, const float* mean, float* target) {
-        for (std::int64_t c = 0; c < channels_; ++c) row_[c] = values[place(hidden_, row, sequence * channels_ + c)];
-        for (std::int64_t c = 0; c < channels_; ++c) {
-            float value = row_[c];
-            if (params_.basis != nullptr) {
-                value = 0.0f;
-                const float* basis = params_.basis + c * channels_;
-                for (std::int64_t mode = 0; mode < channels_; ++mode) value += row_[mode] * basis[mode];
-            }
-            target[c] = mean ? mean[c] + value : value;
         }
     }
 
@@ -453,17 +315,11 @@ class UnrolledTile {
             out[lane] = by[lane] > 0.0f ? value[lane] / by[lane] : 0.0f;
     }
 
-    const UnrolledAttention<float>& params_;
     const UnrolledPlan<float>& plan_;
-    const std::int64_t* order_;
-    std::int64_t sequences_, channels_, vectors_;
-    float* free_;
-    Frames seen_, hidden_;
     float *heads_seen_, *heads_cor_, *heads_cor_transposed_, *heads_hidden_;
     float *alpha_, *alpha_squared_, *sigma_squared_, *variance_, *inverse_variance_;
     float *step_, *momentum_, *energy_, *sums_;
     float *decay_ = nullptr, *weight_ = nullptr;
-    float* row_;
     System inner_, outer_;
     float *mu_, *from_seen_;
 };
