@@ -19,11 +19,11 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, choose_columns, patch_table, typical_gap
 from fastimpute.train.windows import PatchTable
 
-SHORT_GAP, SHORT_WINDOW, LONG_WINDOW = 8.0, 48, 72
-WINDOWS_IN_A_ROW = 20  # a series holds at least so many windows end to end
+SHORT_GAP, SHORT_WINDOW, LONG_WINDOW, LEAST_WINDOW = 8.0, 48, 72, 12
+SHORT_IN_A_ROW, LONG_IN_A_ROW = 40, 20  # a series holds at least so many windows end to end
 WIDEST = 504  # cells of a window
-ENOUGH_SCORES = 2000  # of single cells; those of runs depend on each other, so that every mask is worth having
-MORE_MASKS = 5  # held out one after the other for calibration
+ENOUGH_SCORES = 5000  # of single cells; those of runs depend on each other, so that every mask is worth having
+FEWEST_MORE, MOST_MORE = 2, 5  # masks held out one after the other for calibration
 EFFORT = 1e9  # windows times cells squared: what refitting for them may cost
 
 
@@ -177,8 +177,9 @@ class GaussianImputer(IntervalImputer[GaussianState]):
         columns = choose_columns(lines, series.missing, self.neighbors)
         rows, width = series.shape[0], columns.shape[1]
         shortest = int((series.segments[:, 1] - series.segments[:, 0]).min())
-        wanted = SHORT_WINDOW if typical_gap(series.missing) < SHORT_GAP else LONG_WINDOW
-        wanted = min(wanted, max(1, WIDEST // width), max(12, rows // WINDOWS_IN_A_ROW))
+        short = typical_gap(series.missing) < SHORT_GAP
+        wanted = min(SHORT_WINDOW, rows // SHORT_IN_A_ROW) if short else min(LONG_WINDOW, rows // LONG_IN_A_ROW)
+        wanted = min(max(wanted, LEAST_WINDOW), max(1, WIDEST // width))
         window = min(self.window or wanted, shortest) if self.window else max(1, min(wanted, shortest // 2))
         return Patches(window, self.stride or max(1, window // 12), columns)
 
@@ -209,7 +210,7 @@ def _calibrate(base: Base, series: Series, table: PatchTable, period: Period, se
     points = typical_gap(series.missing) < SHORT_GAP
     scores: list[NDArray[Any]] = []
     classes: list[NDArray[Any]] = []
-    for number in range(1 + int(np.clip(EFFORT / (table.count * table.dim**2), 1, MORE_MASKS))):
+    for number in range(1 + int(np.clip(EFFORT / (table.count * table.dim**2), FEWEST_MORE, MOST_MORE))):
         if points and sum(part.size for part in scores) >= ENOUGH_SCORES:
             break
         held = hold_out(series.missing, seed=seed + number)
