@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from imputers import gappy, gappy_frame
 from numpy.typing import NDArray
@@ -146,3 +147,17 @@ def test_the_command_line_knows_the_method(tmp_path: Path) -> None:
     filled = pd.read_csv(tmp_path / "out.csv", index_col=0)
     assert filled.shape == frame.shape
     assert not filled.isna().any().any()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_two_threads_give_the_bits_of_one(simulated: Simulated) -> None:
+    _, _, given, _ = simulated
+    part = given[:500]
+
+    def results() -> list[bytes]:
+        imputer = GaussianImputer(window=12, random_state=0).fit(part)
+        return [table.tobytes() for table in (imputer.transform(part), *imputer.predict_interval(part))]
+
+    twice = results()
+    torch.set_num_threads(1)
+    assert results() == twice
