@@ -10,11 +10,15 @@
 #include <tuple>
 #include <vector>
 
+#include "bind_diffusion.h"
+#include "bind_dit_block.h"
+#include "bind_unrolled_attention.h"
 #include "common/cpu_features.h"
 #include "common/errors.h"
 #include "common/mlp_pack.h"
 #include "common/peak.h"
 #include "energy_mlp/energy_mlp.h"
+#include "gaussian_conditional/gaussian_conditional.h"
 #include "particle_step/particle_step.h"
 #include "proximal_recursion/proximal_recursion.h"
 #include "score_matching/score_matching.h"
@@ -162,6 +166,60 @@ void bind_particle_step(py::module_& m) {
         py::arg("rows"), py::arg("dim"), py::arg("x"), py::arg("x_stride"), py::arg("direction"),
         py::arg("direction_stride"), py::arg("mass"), py::arg("missing"), py::arg("missing_stride"), py::arg("x_new"),
         py::arg("x_new_stride"), py::arg("eta"), py::arg("drift"), py::arg("moments"), py::arg("noise"));
+}
+
+template <typename Real>
+fi::GaussianConditional<Real> gaussian_conditional_params(std::int64_t rows, std::int64_t dim, std::uintptr_t x,
+                                                          std::int64_t x_stride, std::uintptr_t missing,
+                                                          std::int64_t missing_stride, std::uintptr_t mean,
+                                                          std::uintptr_t covariance, std::uintptr_t precision,
+                                                          std::uintptr_t filled, std::int64_t filled_stride,
+                                                          std::uintptr_t deviation, std::int64_t deviation_stride) {
+    return {rows,
+            dim,
+            at<const Real>(x),
+            x_stride,
+            at<const std::uint8_t>(missing),
+            missing_stride,
+            at<const double>(mean),
+            at<const double>(covariance),
+            at<const double>(precision),
+            at<Real>(filled),
+            filled_stride,
+            at<Real>(deviation),
+            deviation_stride};
+}
+
+void bind_gaussian_conditional(py::module_& m) {
+    m.def(
+        "gaussian_conditional",
+        [](std::string_view isa, int threads, std::int64_t rows, std::int64_t dim, std::uintptr_t x,
+           std::int64_t x_stride, std::uintptr_t missing, std::int64_t missing_stride, std::uintptr_t mean,
+           std::uintptr_t covariance, std::uintptr_t precision, std::uintptr_t filled, std::int64_t filled_stride,
+           std::uintptr_t deviation, std::int64_t deviation_stride) {
+            const auto params =
+                gaussian_conditional_params<float>(rows, dim, x, x_stride, missing, missing_stride, mean, covariance,
+                                                   precision, filled, filled_stride, deviation, deviation_stride);
+            const py::gil_scoped_release release;
+            fi::gaussian_conditional(fi::isa_from_name(isa), params, threads);
+        },
+        py::arg("isa"), py::arg("threads"), py::arg("rows"), py::arg("dim"), py::arg("x"), py::arg("x_stride"),
+        py::arg("missing"), py::arg("missing_stride"), py::arg("mean"), py::arg("covariance"), py::arg("precision"),
+        py::arg("filled"), py::arg("filled_stride"), py::arg("deviation"), py::arg("deviation_stride"));
+    m.def(
+        "gaussian_conditional_ref_f64",
+        [](std::int64_t rows, std::int64_t dim, std::uintptr_t x, std::int64_t x_stride, std::uintptr_t missing,
+           std::int64_t missing_stride, std::uintptr_t mean, std::uintptr_t covariance, std::uintptr_t precision,
+           std::uintptr_t filled, std::int64_t filled_stride, std::uintptr_t deviation, std::int64_t deviation_stride) {
+            const auto params =
+                gaussian_conditional_params<double>(rows, dim, x, x_stride, missing, missing_stride, mean, covariance,
+                                                    precision, filled, filled_stride, deviation, deviation_stride);
+            const py::gil_scoped_release release;
+            fi::gaussian_conditional_ref_f64(params);
+        },
+        py::arg("rows"), py::arg("dim"), py::arg("x"), py::arg("x_stride"), py::arg("missing"),
+        py::arg("missing_stride"), py::arg("mean"), py::arg("covariance"), py::arg("precision"), py::arg("filled"),
+        py::arg("filled_stride"), py::arg("deviation"), py::arg("deviation_stride"));
 }
 
 fi::Precision precision_from_name(std::string_view name) {
@@ -485,10 +543,14 @@ PYBIND11_MODULE(_core, m) {
     bind_cpu(m);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_diffusion(m);
+    bind_gaussian_conditional(m);
     bind_peak(m);
     bind_mlp_pack(m);
     bind_energy_mlp(m);
     bind_score_mlp(m);
     bind_score_matching(m);
+    bind_dit_block(m);
     bind_proximal_recursion(m);
+    bind_unrolled_attention(m);
 }

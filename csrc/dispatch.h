@@ -1,6 +1,9 @@
 #pragma once
 
+#include "ball_quantile/ball_quantile.h"
 #include "common/cpu_features.h"
+#include "diffusion_step/diffusion_step.h"
+#include "gaussian_conditional/gaussian_conditional.h"
 #include "particle_step/particle_step.h"
 #include "spt_weights/spt_weights.h"
 
@@ -10,6 +13,10 @@ namespace fastimpute {
 struct Kernels {
     void (*spt_weights_group)(const SptWeights<float>&, const ValueScale<float>&, std::int64_t, std::int64_t);
     void (*particle_step_rows)(const ParticleStep<float>&, std::int64_t, std::int64_t);
+    void (*diffusion_step_rows)(const DiffusionStep<float>&, std::int64_t, std::int64_t);
+    void (*ball_windows)(const BallQuantile<float>&, std::int64_t, std::int64_t, float*);
+    std::int64_t (*gaussian_conditional_group)(const GaussianConditional<float>&, const WindowGroup&, const GroupPlan&,
+                                               double*);
 };
 
 // Ops without use for an instruction set's additions point at the level below (spt_weights on avx512bf16 runs avx512).

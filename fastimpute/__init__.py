@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import fastimpute.ops as ops
     import fastimpute.simulate as simulate
     from fastimpute.evaluation import evaluate
+    from fastimpute.gaussian import GaussianImputer
     from fastimpute.linear import LinearImputer
     from fastimpute.ops.backends import backends
     from fastimpute.saved import load
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "GaussianImputer",
     "LinearImputer",
     "SPIRITImputer",
     "backends",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "GaussianImputer": "fastimpute.gaussian",
     "LinearImputer": "fastimpute.linear",
     "SPIRITImputer": "fastimpute.spirit",
     "backends": "fastimpute.ops.backends",

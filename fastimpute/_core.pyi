@@ -2,12 +2,16 @@
 
 _Weights = tuple[int, int, int, int, int, int, int, int, int, int]
 _Moments = tuple[int, int, int, int, float, float, float, float, float]
+_Rows = tuple[int, int]
 _Noise = tuple[int, int, int, int, int, int]
 _Gradients = tuple[int, int, int, int, int, int, int, int]
 _Series = tuple[int, int, int, int, int, int, int, int]
 _Patches = tuple[int, int, int, int, int, int]
 _Condition = tuple[int, int, int, float]
 _Spt = tuple[int, int, float, float, float, float, bool, int]
+_Six = tuple[int, int, int, int, int, int]
+
+_BlockWeights = tuple[int, int, int, int, int, int, int, int]
 
 class MlpPack:
     def __init__(
@@ -33,6 +37,10 @@ class MlpPack:
     def hidden(self) -> int: ...
     @property
     def dim(self) -> int: ...
+
+class DitPack:
+    def __init__(self, isa: str, precision: str, sizes: tuple[int, int, int], weights: _BlockWeights) -> None: ...
+    def holds(self, addresses: _BlockWeights) -> bool: ...
 
 def cpu_features() -> dict[str, bool]: ...
 def isas() -> list[str]: ...
@@ -123,6 +131,30 @@ def score_matching_ref_f64(
     conditions: int,
     gradients: _Gradients,
 ) -> None: ...
+def dit_block(
+    pack: DitPack,
+    threads: int,
+    sequences: int,
+    tokens: int,
+    x: int,
+    modulation: tuple[int, int],
+    bias: tuple[int, int, int, int, int],
+    absent: int,
+    memory: tuple[int, int, int],
+    out: int,
+) -> None: ...
+def dit_block_ref_f64(
+    sizes: tuple[int, int, int],
+    weights: _BlockWeights,
+    sequences: int,
+    tokens: int,
+    x: int,
+    modulation: tuple[int, int],
+    bias: tuple[int, int, int, int, int],
+    absent: int,
+    memory: tuple[int, int, int],
+    out: int,
+) -> None: ...
 def spt_weights(
     isa: str,
     threads: int,
@@ -191,6 +223,46 @@ def particle_step_ref_f64(
     moments: _Moments,
     noise: _Noise,
 ) -> None: ...
+def diffusion_step(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    v: _Rows,
+    denoised: _Rows,
+    previous: _Rows,
+    missing: _Rows,
+    v_new: _Rows,
+    coefficients: tuple[float, float, float, float],
+    noise: _Noise,
+) -> None: ...
+def diffusion_step_ref_f64(
+    sizes: tuple[int, int, int],
+    v: _Rows,
+    denoised: _Rows,
+    previous: _Rows,
+    missing: _Rows,
+    v_new: _Rows,
+    coefficients: tuple[float, float, float, float],
+    noise: _Noise,
+) -> None: ...
+def ball_quantile(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    x: tuple[int, int, int],
+    missing: _Rows,
+    rank: int,
+    centre: _Rows,
+    radius: int,
+) -> None: ...
+def ball_quantile_ref_f64(
+    sizes: tuple[int, int, int],
+    x: tuple[int, int, int],
+    missing: _Rows,
+    rank: int,
+    centre: _Rows,
+    radius: int,
+) -> None: ...
 def proximal_recursion(
     pack: MlpPack,
     threads: int,
@@ -214,4 +286,56 @@ def proximal_recursion_ref_f64(
     spt: _Spt,
     adam: tuple[float, float, float] | None,
     dissipation: tuple[int, int] | None,
+) -> None: ...
+def gaussian_conditional(
+    isa: str,
+    threads: int,
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    missing: int,
+    missing_stride: int,
+    mean: int,
+    covariance: int,
+    precision: int,
+    filled: int,
+    filled_stride: int,
+    deviation: int,
+    deviation_stride: int,
+) -> None: ...
+def gaussian_conditional_ref_f64(
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    missing: int,
+    missing_stride: int,
+    mean: int,
+    covariance: int,
+    precision: int,
+    filled: int,
+    filled_stride: int,
+    deviation: int,
+    deviation_stride: int,
+) -> None: ...
+def unrolled_attention(
+    isa: str,
+    threads: int,
+    shape: tuple[int, int, int],
+    data: _Six,
+    process: _Six,
+    rates: _Six,
+    length: float,
+    score: int,
+    conditional_mean: int,
+) -> None: ...
+def unrolled_attention_ref_f64(
+    shape: tuple[int, int, int],
+    data: _Six,
+    process: _Six,
+    rates: _Six,
+    length: float,
+    score: int,
+    conditional_mean: int,
 ) -> None: ...

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastimpute.io import Table
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-METHODS = {"spirit": "SPIRITImputer", "linear": "LinearImputer"}
+METHODS = {"spirit": "SPIRITImputer", "gaussian": "GaussianImputer", "linear": "LinearImputer"}
 ZEROS_WORTH_A_WORD = 0.01
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -12,12 +12,13 @@ from fastimpute import ops
 from fastimpute.blend import Trial, scores
 from fastimpute.crew import crew
 from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
-from fastimpute.imputer import BaseImputer
+from fastimpute.intervals import IntervalImputer
 from fastimpute.ladder import SPIRIT
 from fastimpute.linear_start import linear_start
 from fastimpute.profile import Period
 from fastimpute.progress import progress
 from fastimpute.recursion import Dynamics, Engine, Plan
+from fastimpute.residuals import HeldOut, ResidualIntervals
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_train_steps, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
@@ -27,7 +28,7 @@ from fastimpute.train.score_matching import ScoreMatching
 BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
 
 
-class SPIRITImputer(BaseImputer[SpiritState]):
+class SPIRITImputer(IntervalImputer[SpiritState]):
     """Fill gaps by proximal recursion with semi-proximal transport.
 
     A score network learns the density of short windows of the current filling by denoising score matching; the windows
@@ -165,13 +166,23 @@ class SPIRITImputer(BaseImputer[SpiritState]):
         if not self.blend and folds[0].ladder is not None:
             trials = [Trial({SPIRIT: trial.candidates[SPIRIT]}, trial.held, trial.hidden) for trial in trials]
         blend = cautious_blend(trials, series.values)
+        tried = (
+            HeldOut(blend.apply(one.candidates, one.hidden, series.values), one.held, one.hidden) for one in trials
+        )
+        intervals = ResidualIntervals.fit(series.values, tried)
         period = starts[0].period
-        state = SpiritState(tuple(folds), blend, period, Cycles.of(series, period), errors)
+        state = SpiritState(tuple(folds), blend, period, Cycles.of(series, period), errors, intervals)
         return state, mean_fill(blend, fillings, series)
 
     def _impute_series(self, series: Series, state: SpiritState) -> NDArray[np.float32]:
         start = self._start(series, state.period)
         return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in state.folds], series)
+
+    def _interval_series(
+        self, series: Series, state: SpiritState, level: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        filled, half = self._impute_series(series, state), state.intervals.half_width(series.missing, level)
+        return filled - half, filled + half
 
     def _pack_state(self, state: SpiritState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return pack(state)

@@ -13,6 +13,7 @@ from fastimpute.fold import Fold
 from fastimpute.ladder import Ladder
 from fastimpute.profile import Period
 from fastimpute.recursion import Dynamics, Engine, Plan, Stage, new_net
+from fastimpute.residuals import ResidualIntervals
 from fastimpute.settings import Cycles, Patches
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.score_matching import ScoreMatching
@@ -30,6 +31,7 @@ class SpiritState:
         period: steps per day and week found in the data.
         cycles: what the scores are conditioned on.
         errors: held-out (MAE, MSE) of every candidate, standardised, and of their "blend".
+        intervals: what the held-out cells say of the uncertainty.
     """
 
     folds: tuple[Fold, ...]
@@ -37,11 +39,12 @@ class SpiritState:
     period: Period
     cycles: Cycles
     errors: dict[str, tuple[float, float]]
+    intervals: ResidualIntervals
 
 
 def pack(state: SpiritState) -> tuple[Arrays, dict[str, Any]]:
     """Split a state into arrays and JSON-able facts."""
-    arrays: Arrays = {}
+    arrays: Arrays = {f"intervals.{name}": array for name, array in state.intervals.pack().items()}
     folds = []
     for number, fold in enumerate(state.folds):
         ladder = None if fold.ladder is None else _ladder_facts(fold.ladder)
@@ -69,6 +72,7 @@ def unpack(arrays: Arrays, facts: dict[str, Any]) -> SpiritState:
         period=Period(**facts["period"]),
         cycles=cycles,
         errors={name: (float(mae), float(mse)) for name, (mae, mse) in facts["errors"].items()},
+        intervals=ResidualIntervals.unpack(_within(arrays, "intervals.")),
     )
 
 

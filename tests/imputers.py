@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastimpute import LinearImputer, SPIRITImputer
+from fastimpute import GaussianImputer, LinearImputer, SPIRITImputer
 from fastimpute.imputer import BaseImputer
 
 Factory = Callable[..., BaseImputer[Any]]
@@ -23,7 +23,11 @@ def spirit(**settings: Any) -> BaseImputer[Any]:
     return SPIRITImputer(**{**budget, **settings})
 
 
-FACTORIES: dict[str, Factory] = {"linear": linear, "spirit": spirit}
+def gaussian(**settings: Any) -> BaseImputer[Any]:
+    return GaussianImputer(**{"random_state": 0, **settings})
+
+
+FACTORIES: dict[str, Factory] = {"linear": linear, "spirit": spirit, "gaussian": gaussian}
 
 
 def gappy(rows: int = 60, sensors: int = 4, rate: float = 0.3, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:

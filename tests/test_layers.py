@@ -22,7 +22,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"ops", "kernels"}),
     frozenset(
         {
+            "conformal",
             "crew",
+            "diffusion",
+            "gp",
             "nn",
             "train",
             "series",

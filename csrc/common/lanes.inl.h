@@ -6,7 +6,6 @@ struct V {
     typedef float Float __attribute__((vector_size(kWidth * 4)));
     typedef std::int32_t Int __attribute__((vector_size(kWidth * 4)));
     typedef std::uint32_t Word __attribute__((vector_size(kWidth * 4)));
-    typedef std::uint64_t Wide __attribute__((vector_size(kWidth * 8)));
     typedef std::uint8_t Byte __attribute__((vector_size(kWidth)));
 
     [[gnu::always_inline]] static inline Float load(const float* source) {

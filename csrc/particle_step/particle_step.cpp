@@ -30,16 +30,7 @@ void check(const ParticleStep<Real>& params) {
         check_stride("m_stride", params.moments.m_stride, params.dim);
         check_stride("v_stride", params.moments.v_stride, params.dim);
     }
-    if (params.noise.keys != nullptr) {
-        const NoiseKeys& noise = params.noise;
-        if (noise.sensors < 1 || params.dim % noise.sensors != 0)
-            throw_invalid(kOp, "sensors", "a divisor of dim", static_cast<long long>(noise.sensors));
-        check_stride("keys_stride", noise.keys_stride, noise.sensors + 1);
-        if (noise.sample >= (1u << 12))
-            throw_invalid(kOp, "sample", "below 4096", static_cast<long long>(noise.sample));
-        if (params.dim / noise.sensors >= (1 << 20))
-            throw_invalid(kOp, "window", "shorter than 2^20", static_cast<long long>(params.dim / noise.sensors));
-    }
+    if (params.noise.keys != nullptr) check_noise(kOp, params.noise, params.dim, 1);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "common/cpu_features.h"
+#include "common/noise.h"
 
 namespace fastimpute {
 
@@ -18,17 +19,6 @@ struct AdamMoments {
     Real eps = 0;
     Real correction1 = 1;
     Real correction2 = 1;
-};
-
-// Keys of the noise (common/philox.h). Row i of `keys` holds its window's absolute start, then the `sensors` ids of its
-// columns; element d of a patch is offset d / sensors of the window, sensor d % sensors.
-struct NoiseKeys {
-    std::uint64_t seed = 0;
-    const std::int64_t* keys = nullptr;
-    std::int64_t keys_stride = 0;
-    std::int64_t sensors = 0;
-    std::uint32_t sample = 0;
-    std::uint32_t step = 0;
 };
 
 // One step of the particles (arXiv 2602.01182), rows x dim, strides in elements:

@@ -1,7 +1,6 @@
 #include <cmath>
-#include <numbers>
 
-#include "common/philox.h"
+#include "common/noise_ref.h"
 #include "particle_step/particle_step.h"
 
 namespace fastimpute::ref {
@@ -14,27 +13,6 @@ Real adam_direction(const AdamMoments<Real>& moments, std::int64_t row, std::int
     m = Real(moments.beta1) * m + Real(1 - moments.beta1) * gradient;
     v = Real(moments.beta2) * v + Real(1 - moments.beta2) * gradient * gradient;
     return (m / moments.correction1) / (std::sqrt(v / moments.correction2) + moments.eps);
-}
-
-std::uint32_t high_word(std::uint32_t word, std::uint32_t factor) {
-    return static_cast<std::uint32_t>((std::uint64_t{word} * factor) >> 32);
-}
-
-// Uniform in (0, 1): never 0, so that its logarithm is finite; never 1.
-template <typename Real>
-Real uniform(std::uint32_t word) {
-    return (static_cast<Real>(word >> 9) + Real(0.5)) * Real(0x1p-23);
-}
-
-template <typename Real>
-Real normal(const NoiseKeys& noise, std::int64_t row, std::int64_t column) {
-    const std::int64_t* key = noise.keys + row * noise.keys_stride;
-    const NoiseStream stream{noise.seed, key[0], noise.sample, noise.step};
-    const auto sensor = static_cast<std::uint32_t>(key[1 + column % noise.sensors]);
-    const auto offset = static_cast<std::uint32_t>(column / noise.sensors);
-    const PhiloxWords<std::uint32_t> words = noise_words(stream, offset, sensor, high_word);
-    const Real radius = std::sqrt(-2 * std::log(uniform<Real>(words.word[0])));
-    return radius * std::cos(2 * std::numbers::pi_v<Real> * uniform<Real>(words.word[1]));
 }
 
 }  // namespace

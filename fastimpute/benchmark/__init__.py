@@ -13,11 +13,16 @@ from pathlib import Path
 
 import torch
 
+from fastimpute.benchmark.block_cases import block_case
+from fastimpute.benchmark.diffusion_cases import ball_case, diffusion_case
+from fastimpute.benchmark.gaussian_cases import gaussian_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
 from fastimpute.benchmark.measure import Case, Row, measure
 from fastimpute.benchmark.network_cases import energy_case, score_case
 from fastimpute.benchmark.report import print_table, write_json
 from fastimpute.benchmark.training_cases import training_case
+from fastimpute.benchmark.unrolled_cases import learned_case
+from fastimpute.benchmark.unrolled_cases import score_case as unrolled_score_case
 from fastimpute.ops.registry import OPS
 
 DIMS = (24, 84, 168, 480)
@@ -63,13 +68,51 @@ def _recursion_cases(quick: bool) -> Iterator[Case]:
             yield recursion_case(head, 4096, 84, iterations=20, weights=True)
 
 
+def _gaussian_cases(quick: bool) -> Iterator[Case]:
+    for dim in (84,) if quick else (84, 168, 336):
+        yield gaussian_case(256, dim, 0.3)
+    if not quick:
+        yield gaussian_case(256, 336, 0.6)
+        yield gaussian_case(256, 336, 0.3, one_mask=True)
+
+
+def _diffusion_cases(quick: bool) -> Iterator[Case]:
+    for noise in (False, True):
+        yield diffusion_case(8 if noise else 32, 400 if quick else 1500, 168, noise=noise, compile_baseline=not quick)
+
+
+def _ball_cases(quick: bool) -> Iterator[Case]:
+    for dim in (168,) if quick else (168, 768):
+        yield ball_case(100, (1 << (22 if quick else 24)) // (100 * dim), dim, compile_baseline=not quick)
+
+
+def _unrolled_cases(quick: bool) -> Iterator[Case]:
+    for one_mask in (True,) if quick else (True, False):
+        yield unrolled_score_case(64 if quick else 256, 8, one_mask=one_mask)
+        yield learned_case(64 if quick else 256, 8, one_mask=one_mask)
+
+
+def _block_cases(quick: bool) -> Iterator[Case]:
+    for hidden in (64,) if quick else (64, 96, 128, 256):
+        for tokens in (48,) if quick else (48, 96):
+            yield block_case(tokens, hidden, compile_baseline=not quick and hidden in (64, 256))
+    if not quick:
+        for hidden in (64, 256):
+            yield block_case(16, hidden, memory=96, compile_baseline=False)
+
+
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
     "score_matching": _training_cases,
     "spt_weights": _weights_cases,
     "particle_step": _step_cases,
+    "diffusion_step": _diffusion_cases,
+    "ball_quantile": _ball_cases,
     "proximal_recursion": _recursion_cases,
+    "dit_block": _block_cases,
+    "gaussian_conditional": _gaussian_cases,
+    "unrolled_attention": _unrolled_cases,
 }
 
 

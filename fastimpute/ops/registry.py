@@ -61,10 +61,45 @@ OPS: dict[str, Op] = {
             ("avx2", "avx512"),
         ),
         Op(
+            "dit_block",
+            "adaLN-Zero transformer block: attention and MLP of short sequences",
+            ("cpu", "torch"),
+            ("avx2", "avx512", "avx512bf16"),
+            source="arXiv 2510.02216",
+        ),
+        Op(
+            "diffusion_step",
+            "reverse diffusion step on missing cells, counter-based noise",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
+        ),
+        Op(
+            "ball_quantile",
+            "mean of samples and radius of the ball that holds a level of them",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
+        ),
+        Op(
             "proximal_recursion",
             "gather patches, iterate score, weights and step, average the overlaps",
             ("cpu", "torch"),
             (),  # runs the bodies of the other ops
+        ),
+        Op(
+            "unrolled_attention",
+            "score and conditional mean of a masked Gaussian process by lag-attention iterations",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            "arXiv 2510.02216",
+        ),
+        Op(
+            "gaussian_conditional",
+            "conditional mean and spread of masked Gaussian windows",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
         ),
     )
 }

@@ -1,0 +1,16 @@
+#include <cstdint>
+#include <cstring>
+
+#include "common/philox.h"
+#include "common/simd_avx2.h"
+#include "diffusion_step/diffusion_step.h"
+
+namespace fastimpute::avx2 {
+namespace {
+constexpr int kWidth = 8;
+#include "common/lanes.inl.h"
+#include "common/noise.inl.h"
+#include "common/row_cells.inl.h"
+}  // namespace
+#include "diffusion_step/diffusion_step.inl.h"
+}  // namespace fastimpute::avx2

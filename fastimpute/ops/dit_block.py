@@ -1,0 +1,316 @@
+"""`dit_block`: one adaLN-Zero transformer block on short sequences, forward only.
+
+    x <- x + gate1 * (W_proj attention(LN(x) (1 + gain1) + shift1) + b_proj)
+    x <- x + gate2 * (W_down GELU(W_up (LN(x) (1 + gain2) + shift2) + b_up) + b_down)
+
+LN has no affine part, biased variance, eps 1e-5; GELU is the tanh form. Source: DiT (arXiv 2212.09748), section 3.2, as
+used for imputation by arXiv 2510.02216; the appended memory keys are this project's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastimpute import _native
+from fastimpute.ops import backends
+from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, wants_grad
+from fastimpute.ops.dit_pack import dit_pack
+from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.network import LAYER_NORM_EPS, check_precision, product
+
+OP = "dit_block"
+WIDTH_STEP, HIDDEN_MOST = 32, 512
+HEAD_STEP, HEAD_MOST = 8, 64
+TOKENS_MOST = 288
+
+
+def reference(
+    tokens: Tensor,
+    modulation: Tensor,
+    w_qkv: Tensor,
+    b_qkv: Tensor,
+    w_proj: Tensor,
+    b_proj: Tensor,
+    w_up: Tensor,
+    b_up: Tensor,
+    w_down: Tensor,
+    b_down: Tensor,
+    heads: int,
+    attention_bias: Tensor | None = None,
+    token_mask: Tensor | None = None,
+    memory: Tensor | None = None,
+    *,
+    precision: str = "fp32",
+) -> Tensor:
+    """`dit_block` in plain PyTorch for any floating dtype; differentiable in every floating argument."""
+    sequences, hidden = tokens.shape[0], tokens.shape[2]
+    gain1, shift1, gate1, gain2, shift2, gate2 = _for_each(modulation, sequences).unsqueeze(2).unbind(1)
+
+    normal = functional.layer_norm(tokens, (hidden,), eps=LAYER_NORM_EPS) * (1 + gain1) + shift1
+    query, key, value = (product(normal, w_qkv.T, precision) + b_qkv).chunk(3, -1)
+    if memory is not None:
+        memory_key, memory_value = _for_each(memory, sequences).expand(sequences, -1, -1).chunk(2, -1)
+        key, value = torch.cat([key, memory_key], 1), torch.cat([value, memory_value], 1)
+    bias = None if attention_bias is None else _for_each(attention_bias, sequences)
+    attended = _attention(query, key, value, heads, bias, token_mask, precision)
+    tokens = tokens + gate1 * (product(attended, w_proj.T, precision) + b_proj)
+
+    normal = functional.layer_norm(tokens, (hidden,), eps=LAYER_NORM_EPS) * (1 + gain2) + shift2
+    up = functional.gelu(product(normal, w_up.T, precision) + b_up, approximate="tanh")
+    return tokens + gate2 * (product(up, w_down.T, precision) + b_down)
+
+
+class Block(NamedTuple):
+    """The floating arguments of one call, as the public function takes them."""
+
+    tokens: Tensor
+    modulation: Tensor
+    w_qkv: Tensor
+    b_qkv: Tensor
+    w_proj: Tensor
+    b_proj: Tensor
+    w_up: Tensor
+    b_up: Tensor
+    w_down: Tensor
+    b_down: Tensor
+
+    @property
+    def hidden(self) -> int:
+        return self.tokens.shape[2]
+
+    @property
+    def inner(self) -> int:
+        return self.w_up.shape[0]
+
+    def weights(self) -> list[Tensor]:
+        return [*self[2:]]
+
+
+def dit_block(
+    tokens: Tensor,
+    modulation: Tensor,
+    w_qkv: Tensor,
+    b_qkv: Tensor,
+    w_proj: Tensor,
+    b_proj: Tensor,
+    w_up: Tensor,
+    b_up: Tensor,
+    w_down: Tensor,
+    b_down: Tensor,
+    heads: int,
+    attention_bias: Tensor | None = None,
+    token_mask: Tensor | None = None,
+    memory: Tensor | None = None,
+    *,
+    backend: str = "auto",
+    precision: str = "fp32",
+) -> Tensor:
+    """adaLN-Zero transformer block (arXiv 2212.09748) as used for imputation (arXiv 2510.02216), forward only.
+
+        x <- x + gate1 * (W_proj attention(LN(x) (1 + gain1) + shift1) + b_proj)
+        x <- x + gate2 * (W_down GELU(W_up (LN(x) (1 + gain2) + shift2) + b_up) + b_down)
+
+    GELU is the tanh form, attention softmax(Q K^T / sqrt(head size) + bias) V. All values are in the units of the
+    caller: the op has none of its own. What sequences share may have fewer rows than there are: sequence i reads row i
+    modulo their number, so that many draws of few windows repeat nothing.
+
+    Args:
+        tokens: sequences of tokens, (n, t, hidden). The cpu kernels take float32, t up to 288, hidden a multiple of 32
+            up to 512 and a head size that is a multiple of 8 up to 64; the torch backend takes any.
+        modulation: (q, 6, hidden) with q a divisor of n: gain1, shift1, gate1, gain2, shift2, gate2.
+        w_qkv: (3 hidden, hidden): queries, keys, values. b_qkv: (3 hidden,). w_proj: (hidden, hidden).
+        b_proj: (hidden,). w_up: (inner, hidden). b_up: (inner,). w_down: (hidden, inner). b_down: (hidden,).
+        heads: attention heads, a divisor of hidden.
+        attention_bias: (b, heads, t, t + m) with b a divisor of n, finite, added to the scores: for each query the keys
+            of the tokens, then of the memory. The kernel reads it key by key: a transposed view of a contiguous
+            (b, heads, t + m, t) needs no copy.
+        token_mask: (n, t) bool, True where a token is no key for any query. A sequence without any key gets attention
+            zero.
+        memory: (w, m, 2 hidden) with w a divisor of n: keys, then values, of m up to 288 further tokens.
+        backend: "auto", "cpu" or "torch". Only the torch backend differentiates.
+        precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax.
+
+    Returns:
+        The tokens after the block, (n, t, hidden).
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape or dtype, or an explicit backend that cannot serve.
+
+    Example:
+        >>> import torch
+        >>> from fastimpute.nn.dit_block import DiTBlock
+        >>> from fastimpute.ops import dit_block
+        >>> weights = DiTBlock(hidden=64, heads=4).weights()
+        >>> dit_block(torch.randn(5, 48, 64), torch.zeros(1, 6, 64), *weights, heads=4).shape
+        torch.Size([5, 48, 64])
+    """
+    block = Block(tokens, modulation, w_qkv, b_qkv, w_proj, b_proj, w_up, b_up, w_down, b_down)
+    _check(block, heads, attention_bias, token_mask, memory)
+    check_precision(OP, precision)
+
+    def refusal() -> str | None:
+        return _refusal(block, heads, attention_bias, token_mask, memory, precision)
+
+    if backends.choose(OP, backend, refusal) == "torch":
+        return reference(*block, heads, attention_bias, token_mask, memory, precision=precision)
+    run = _op if torch.compiler.is_compiling() else _impl
+    return cast(Tensor, run(*block, heads, attention_bias, token_mask, memory, precision))
+
+
+def _check(
+    block: Block, heads: int, attention_bias: Tensor | None, token_mask: Tensor | None, memory: Tensor | None
+) -> None:
+    check_tensor(OP, "tokens", block.tokens, (None, None, None), None)
+    sequences, count, hidden = block.tokens.shape
+    dtype = block.tokens.dtype
+    check_number(OP, "heads", heads, least=1)
+    if hidden % heads:
+        raise ValueError(f"{OP}: heads must divide hidden = {hidden}, got {heads}")
+    check_tensor(OP, "modulation", block.modulation, (None, 6, hidden), dtype)
+    check_tensor(OP, "w_qkv", block.w_qkv, (3 * hidden, hidden), dtype)
+    check_tensor(OP, "b_qkv", block.b_qkv, (3 * hidden,), dtype)
+    check_tensor(OP, "w_proj", block.w_proj, (hidden, hidden), dtype)
+    check_tensor(OP, "b_proj", block.b_proj, (hidden,), dtype)
+    check_tensor(OP, "w_up", block.w_up, (None, hidden), dtype)
+    check_tensor(OP, "b_up", block.b_up, (block.inner,), dtype)
+    check_tensor(OP, "w_down", block.w_down, (hidden, block.inner), dtype)
+    check_tensor(OP, "b_down", block.b_down, (hidden,), dtype)
+    keys = count
+    if memory is not None:
+        check_tensor(OP, "memory", memory, (None, None, 2 * hidden), dtype)
+        keys += memory.shape[1]
+    if attention_bias is not None:
+        check_tensor(OP, "attention_bias", attention_bias, (None, heads, count, keys), dtype)
+    if token_mask is not None:
+        check_tensor(OP, "token_mask", token_mask, (sequences, count), torch.bool)
+    for name, shared in {"modulation": block.modulation, "attention_bias": attention_bias, "memory": memory}.items():
+        rows = 1 if shared is None else shared.shape[0]
+        if rows < 1 or sequences % rows:
+            raise ValueError(f"{OP}: {name} must have a number of rows that divides n = {sequences}, got {rows}")
+
+
+def _refusal(
+    block: Block,
+    heads: int,
+    attention_bias: Tensor | None,
+    token_mask: Tensor | None,
+    memory: Tensor | None,
+    precision: str,
+) -> str | None:
+    """Why the cpu kernels cannot serve; None when they can."""
+    tensors = {**block._asdict(), "attention_bias": attention_bias, "memory": memory}
+    if wants_grad(*tensors.values()):
+        return "gradients are required, which the kernel does not compute"
+    refusal = kernel_refusal({**tensors, "token_mask": token_mask})
+    if refusal is not None:
+        return refusal
+    longest = max(block.tokens.shape[1], 0 if memory is None else memory.shape[1])
+    if longest > TOKENS_MOST:
+        return f"{longest} tokens in a sequence or its memory, the kernel takes up to {TOKENS_MOST}"
+    isa = backends.isa()
+    if precision == "bf16" and isa != "avx512bf16":
+        return f"precision 'bf16' needs AVX512_BF16, the instruction set in use is {isa}"
+    return None if isa == "ref" else _width_refusal(block.hidden, block.inner, heads)
+
+
+def _width_refusal(hidden: int, inner: int, heads: int) -> str | None:
+    if hidden % WIDTH_STEP or not 0 < hidden <= HIDDEN_MOST:
+        return f"hidden width is {hidden}, the kernel takes multiples of {WIDTH_STEP} up to {HIDDEN_MOST}"
+    if inner % WIDTH_STEP or inner == 0:
+        return f"the MLP's width is {inner}, the kernel takes multiples of {WIDTH_STEP}"
+    size = hidden // heads
+    if size % HEAD_STEP or size > HEAD_MOST:
+        return f"head size is {size}, the kernel takes multiples of {HEAD_STEP} up to {HEAD_MOST}"
+    return None
+
+
+def _for_each(shared: Tensor, sequences: int) -> Tensor:
+    """Rows for every sequence: sequence i reads row i modulo their number."""
+    rows = shared.shape[0]
+    return shared if rows in (1, sequences) else shared.repeat(sequences // rows, *[1] * (shared.dim() - 1))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    bias: Tensor | None,
+    token_mask: Tensor | None,
+    precision: str,
+) -> Tensor:
+    """Softmax attention, (n, t, h) from queries (n, t, h) and keys (n, t + m, h)."""
+    count = query.shape[1]
+    query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
+    if token_mask is not None:
+        absent = functional.pad(token_mask, (0, key.shape[2] - count))[:, None, None, :]
+        # A finite number keeps a sequence without any key free of NaN; its attention is zeroed below.
+        bias = torch.where(absent, torch.finfo(query.dtype).min / 2, 0 if bias is None else bias).to(query.dtype)
+    if precision == "bf16":
+        scores = product(query / query.shape[-1] ** 0.5, key.transpose(-1, -2), precision)
+        out = product(torch.softmax(scores if bias is None else scores + bias, -1), value, precision)
+    else:
+        out = functional.scaled_dot_product_attention(query, key, value, bias)
+    if token_mask is not None:
+        out = torch.where(absent.all(-1, keepdim=True), 0, out)
+    return out.transpose(1, 2).flatten(2)
+
+
+# The registered op takes float32, and float64 through the scalar oracle.
+
+
+def _impl(*arguments: Any) -> Tensor:
+    *parts, heads, attention_bias, token_mask, memory, precision = arguments
+    block = Block(*parts)
+    tokens, modulation = block.tokens.contiguous(), block.modulation.contiguous()
+    sequences, count, hidden = tokens.shape
+    bias = None if attention_bias is None else _by_key(attention_bias)
+    absent = None if token_mask is None else token_mask.contiguous()
+    memory = None if memory is None or memory.shape[1] == 0 else memory.contiguous()
+    out = torch.empty(sequences, count, hidden, dtype=tokens.dtype)
+    data = (
+        sequences,
+        count,
+        address(tokens),
+        (address(modulation), modulation.shape[0]),
+        (0, 1, 0, 0, 0)
+        if bias is None
+        else (address(bias), bias.shape[0], bias.stride(0), bias.stride(1), bias.stride(3)),
+        address(absent),
+        (0, 1, 0) if memory is None else (address(memory), *memory.shape[:2]),
+        address(out),
+    )
+    core = _native.core()
+    if tokens.dtype == torch.float64:
+        weights = [weight.contiguous() for weight in block.weights()]
+        core.dit_block_ref_f64((hidden, heads, block.inner), tuple(map(address, weights)), *data)
+    else:
+        core.dit_block(dit_pack(block.weights(), heads, precision), torch.get_num_threads(), *data)
+    return out
+
+
+def _by_key(bias: Tensor) -> Tensor:
+    """The (b, heads, t, keys) `bias` with the queries of a key side by side."""
+    queries = bias.shape[2]
+    if queries <= 1 or (bias.stride(2) == 1 and bias.stride(3) >= queries):
+        return bias
+    return bias.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+def _fake(tokens: Tensor, *rest: Any) -> Tensor:
+    return tokens.new_empty(tokens.shape)
+
+
+_op = register(
+    "dit_block",
+    "(Tensor tokens, Tensor modulation, Tensor w_qkv, Tensor b_qkv, Tensor w_proj, Tensor b_proj, Tensor w_up, "
+    "Tensor b_up, Tensor w_down, Tensor b_down, int heads, Tensor? attention_bias, Tensor? token_mask, "
+    "Tensor? memory, str precision) -> Tensor",
+    _impl,
+    _fake,
+)
+no_gradient("dit_block", "the cpu backend computes no gradients; use backend='torch'")

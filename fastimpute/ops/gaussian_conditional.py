@@ -1,0 +1,233 @@
+"""`gaussian_conditional`: conditional mean and spread of Gaussian windows, each with its own mask (arXiv 2510.02216).
+
+    mean_m = mu_m - P_mm^-1 P_mo (x_o - mu_o)          deviation = sqrt(diag(P_mm^-1))
+           = mu_m + S_mo S_oo^-1 (x_o - mu_o)                    = sqrt(diag(S_mm - S_mo S_oo^-1 S_om))
+
+with S the covariance, P its inverse, m the missing and o the observed cells of a window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastimpute import _native
+from fastimpute.ops import backends
+from fastimpute.ops.checks import (
+    address,
+    check_number,
+    check_tensor,
+    kernel_refusal,
+    row_stride,
+    rows_contiguous,
+    wants_grad,
+)
+from fastimpute.ops.library import no_gradient, register
+
+OP = "gaussian_conditional"
+
+
+def reference(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None = None,
+    precision: Tensor | None = None,
+    *,
+    noise: float = 0.0,
+    spread: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """`gaussian_conditional` in plain PyTorch, window by window, for any floating dtype; differentiable."""
+    covariance, precision = _matrices(covariance, precision, noise, x.dtype)
+    filled, deviation = [], []
+    for window in range(x.shape[0]):
+        m, o = missing[window].nonzero()[:, 0], (~missing[window]).nonzero()[:, 0]
+        centred = x[window, o] - mean[o]
+        if precision is not None:
+            lower = _cholesky(precision[m][:, m], "precision", window, m)
+            value = -torch.cholesky_solve(precision[m][:, o] @ centred[:, None], lower)[:, 0]
+            inverse = torch.linalg.solve_triangular(lower, torch.eye(len(m), dtype=x.dtype), upper=False)
+            variance = inverse.square().sum(0)
+        else:
+            assert covariance is not None
+            lower = _cholesky(covariance[o][:, o], "covariance", window, o)
+            half = torch.linalg.solve_triangular(lower, covariance[o][:, m], upper=False)
+            value = half.T @ torch.linalg.solve_triangular(lower, centred[:, None], upper=False)[:, 0]
+            variance = covariance.diagonal()[m] - half.square().sum(0)
+        filled.append(x[window].index_put((m,), mean[m] + value))
+        deviation.append(torch.zeros_like(x[window]).index_put((m,), variance.clamp_min(0).sqrt()))
+    if not filled:
+        return x.clone(), torch.zeros_like(x)
+    return torch.stack(filled), torch.stack(deviation) if spread else torch.zeros_like(x)
+
+
+def _cholesky(matrix: Tensor, name: str, window: int, cells: Tensor) -> Tensor:
+    lower: Tensor
+    lower, bad = torch.linalg.cholesky_ex(matrix)
+    if int(bad):
+        raise ValueError(
+            f"{OP}: {name} must be positive definite, but in window {window} the pivot of cell "
+            f"{int(cells[int(bad) - 1])} is not positive: give noise > 0, a variance added to every cell"
+        )
+    return lower
+
+
+def _matrices(
+    covariance: Tensor | None, precision: Tensor | None, noise: float, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    """Both matrices with the noise in them, in `dtype`; the one that has no inverse stands alone."""
+    if covariance is not None and precision is not None and noise == 0:
+        return covariance.to(dtype), precision.to(dtype)
+    if covariance is None:
+        assert precision is not None
+        covariance = _inverse(precision.double())
+        if covariance is None:
+            return None, precision.to(dtype)
+        if noise == 0:
+            return covariance.to(dtype), precision.to(dtype)
+    covariance = covariance.double()
+    covariance = covariance + noise * torch.eye(len(covariance), dtype=torch.float64)
+    inverse = _inverse(covariance)
+    return covariance.to(dtype), None if inverse is None else inverse.to(dtype)
+
+
+def _inverse(matrix: Tensor) -> Tensor | None:
+    lower, bad = torch.linalg.cholesky_ex(matrix)
+    if int(bad):
+        return None
+    inverse: Tensor = torch.cholesky_inverse(lower)
+    return inverse if bool(inverse.isfinite().all()) else None
+
+
+def gaussian_conditional(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None = None,
+    precision: Tensor | None = None,
+    *,
+    noise: float = 0.0,
+    spread: bool = True,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Fill Gaussian windows with their conditional mean (mu_cond and diag S_cond of arXiv 2510.02216, section 2).
+
+    The kernel computes in double whatever the dtype of x: a Cholesky factorisation of the missing block of the
+    precision, or of the observed block of the covariance where that is cheaper. Windows with equal masks share it.
+
+    Args:
+        x: (n, D) windows in standardised units; what stands at missing cells is ignored, NaN included.
+        missing: (n, D) bool, True where missing.
+        mean: (D,) mean of a window.
+        covariance: (D, D) symmetric positive definite; or None.
+        precision: (D, D) its inverse; or None. One of the two is enough; float64 is worth having for either. Given
+            both, nothing has to be inverted.
+        noise: variance added to every cell, for covariances that are singular or nearly so.
+        spread: whether the deviations are wanted; they cost about as much as the mean.
+        backend: "auto", "cpu" or "torch".
+        threads: of the kernel, None takes torch's; the bits do not depend on it.
+
+    Returns:
+        filled (n, D): conditional mean where missing, x bit for bit where observed; and deviation (n, D): conditional
+        standard deviation where missing, 0 where observed (0 everywhere without `spread`).
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype or range; a matrix that is not positive definite
+            (naming the window and the cell); or an explicit backend that cannot serve.
+
+    Example:
+        >>> import torch
+        >>> from fastimpute.ops import gaussian_conditional
+        >>> covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
+        >>> x, missing = torch.tensor([[2.0, 0.0]]), torch.tensor([[False, True]])
+        >>> filled, deviation = gaussian_conditional(x, missing, torch.zeros(2), covariance)
+        >>> [round(value, 3) for value in (filled[0, 1].item(), deviation[0, 1].item())]
+        [1.6, 0.6]
+    """
+    check_tensor(OP, "x", x, (None, None), None)
+    dim = x.shape[1]
+    check_tensor(OP, "missing", missing, tuple(x.shape), torch.bool)
+    check_tensor(OP, "mean", mean, (dim,), None)
+    for name, matrix in (("covariance", covariance), ("precision", precision)):
+        if matrix is not None:
+            check_tensor(OP, name, matrix, (dim, dim), None)
+    if covariance is None and precision is None:
+        raise ValueError(f"{OP}: covariance must be given, or precision, got neither")
+    if dim < 1:
+        raise ValueError(f"{OP}: x must have at least one column, got shape {tuple(x.shape)}")
+    check_number(OP, "noise", noise, least=0)
+    if threads is not None:
+        check_number(OP, "threads", threads, least=1)
+    if backends.choose(OP, backend, lambda: _refusal(x, mean, covariance, precision)) == "torch":
+        return reference(x, missing, mean.to(x.dtype), covariance, precision, noise=noise, spread=spread)
+    run = _op if torch.compiler.is_compiling() else _impl
+    filled, deviation = run(x, missing, mean, covariance, precision, noise, spread, threads or 0)
+    return filled, deviation
+
+
+def _refusal(x: Tensor, mean: Tensor, covariance: Tensor | None, precision: Tensor | None) -> str | None:
+    if wants_grad(x, mean, covariance, precision):
+        return "gradients are required, which the kernel does not compute"
+    for name, tensor in (("mean", mean), ("covariance", covariance), ("precision", precision)):
+        if tensor is not None and tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}"
+    return kernel_refusal({"x": x})
+
+
+# The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number.
+
+
+def _impl(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None,
+    precision: Tensor | None,
+    noise: float,
+    spread: bool,
+    threads: int,
+) -> tuple[Tensor, Tensor]:
+    covariance, precision = _matrices(covariance, precision, noise, torch.float64)
+    covariance = None if covariance is None else covariance.contiguous()
+    precision = None if precision is None else precision.contiguous()
+    mean, x, missing = mean.double().contiguous(), rows_contiguous(x), rows_contiguous(missing)
+    filled = torch.empty(x.shape, dtype=x.dtype)
+    deviation = torch.empty(x.shape, dtype=x.dtype) if spread else torch.zeros(x.shape, dtype=x.dtype)
+    arguments = (
+        x.shape[0],
+        x.shape[1],
+        address(x),
+        row_stride(x),
+        address(missing),
+        row_stride(missing),
+        address(mean),
+        address(covariance),
+        address(precision),
+        address(filled),
+        row_stride(filled),
+        address(deviation) if spread else 0,
+        row_stride(deviation),
+    )
+    core = _native.core()
+    if x.dtype == torch.float64:
+        core.gaussian_conditional_ref_f64(*arguments)
+    else:
+        core.gaussian_conditional(backends.isa(), threads or torch.get_num_threads(), *arguments)
+    return filled, deviation
+
+
+def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+_op = register(
+    "gaussian_conditional",
+    "(Tensor x, Tensor missing, Tensor mean, Tensor? covariance, Tensor? precision, float noise, bool spread, "
+    "int threads) -> (Tensor, Tensor)",
+    _impl,
+    _fake,
+)
+no_gradient("gaussian_conditional", "the cpu backend computes no gradients; use backend='torch'")
