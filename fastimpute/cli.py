@@ -93,18 +93,34 @@ METHOD = _options(
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), help="Use a fitted model instead of fitting one to IN.")
+@click.option(
+    "--interval",
+    "level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also write the ends of intervals of this level, to OUT's name with .lower and .upper before its ending.",
+)
 @METHOD
 @READING
-def impute(source: Path, target: Path, model: Path | None, quiet: bool, **choices: Any) -> None:
+def impute(source: Path, target: Path, model: Path | None, level: float | None, quiet: bool, **choices: Any) -> None:
     """Fill the gaps of IN and write the result to OUT (.csv .parquet .npz .npy .h5)."""
     from fastimpute import io
+    from fastimpute.intervals import IntervalImputer
 
-    io.check_target(target)
+    ends = [] if level is None else [target.with_suffix(f".{end}{target.suffix}") for end in ("lower", "upper")]
+    for place in (target, *ends):
+        io.check_target(place)
     imputer = _imputer(quiet=quiet, **choices) if model is None else fastimpute.load(model)
+    if level is not None and not isinstance(imputer, IntervalImputer):  # said before anything is read
+        raise ValueError(f"--interval: {type(imputer).__name__} has no intervals; use --method spirit or gaussian")
     table = _read(source, quiet=quiet, **choices)
     begin = time.perf_counter()
     filled = imputer.fit_transform(table.data) if model is None else imputer.transform(table.data)
+    intervals: tuple[Any, ...] = ()
+    if level is not None and isinstance(imputer, IntervalImputer):
+        intervals = imputer.predict_interval(table.data, level)
     seconds = time.perf_counter() - begin
+    for place, end in zip(ends, intervals, strict=True):
+        io.write(place, table.holding(end))
     io.write(target, table.holding(filled))
     if not quiet:
         _summarise(table, seconds, target)

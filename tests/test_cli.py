@@ -61,6 +61,30 @@ def test_the_default_method_is_spirit(source: Path, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "out.csv").notna().all(axis=None)
 
 
+def test_impute_writes_the_ends_of_intervals_beside(source: Path, tmp_path: Path) -> None:
+    done = run("impute", source, tmp_path / "out.csv", "--method", "gaussian", "--interval", 0.8)
+    assert (done.returncode, done.stderr) == (0, "")
+    before = pd.read_csv(source, index_col=0)
+    filled, lower, upper = (
+        pd.read_csv(tmp_path / name, index_col=0) for name in ("out.csv", "out.lower.csv", "out.upper.csv")
+    )
+    assert (lower <= filled).all(axis=None)
+    assert (filled <= upper).all(axis=None)
+    assert (lower < upper).where(before.isna()).fillna(True).all(axis=None)
+    pd.testing.assert_frame_equal(lower.where(before.notna()), before, check_exact=True)
+
+
+def test_intervals_of_a_method_without_any_are_refused(source: Path, tmp_path: Path) -> None:
+    message = refused("impute", source, tmp_path / "out.csv", "--method", "linear", "--interval", 0.9)
+    assert "--interval: LinearImputer has no intervals" in message
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("level", ["0", "1", "95"])
+def test_an_impossible_level_is_refused(level: str, source: Path, tmp_path: Path) -> None:
+    assert "--interval" in refused("impute", source, tmp_path / "out.csv", "--interval", level)
+
+
 def test_fit_then_impute_with_the_model(source: Path, tmp_path: Path) -> None:
     assert run("fit", source, tmp_path / "m.safetensors", "--method", "linear").returncode == 0
     assert run("impute", source, tmp_path / "out.csv", "--model", tmp_path / "m.safetensors").returncode == 0
