@@ -10,6 +10,7 @@ from fastimpute.bases.cycle import Cycle
 from fastimpute.bases.gaussian import GaussianBase, IncrementsBase
 from fastimpute.bases.lines import LinearBase, ProfileBase
 from fastimpute.bases.overlap import Filling, fill
+from fastimpute.bases.whitening import Whitening
 
 __all__ = [
     "Base",
@@ -20,6 +21,7 @@ __all__ = [
     "IncrementsBase",
     "LinearBase",
     "ProfileBase",
+    "Whitening",
     "choose_base",
     "fill",
     "fit_like",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastimpute.bases.cycle import Cycle
+from fastimpute.bases.whitening import Whitening
 from fastimpute.series import Series
 from fastimpute.train.windows import PatchSampler, PatchTable
 
@@ -32,6 +33,9 @@ class Base(Protocol):
         Returns:
             mean (n, D), observed cells bit for bit; standard deviation (n, D), 0 where observed.
         """
+
+    def whiten(self, values: Tensor, missing: Tensor, patches: Tensor) -> Whitening:
+        """Mean, deviation and white coordinates of windows given their observed cells; arguments as `condition`."""
 
     def bind(self, series: Series, table: PatchTable) -> Self:
         """The same base for the windows of another series of the same sensors."""

@@ -17,6 +17,7 @@ from fastimpute.bases.base import Arrays, Ground, grounded, pack_cycle, unpack_c
 from fastimpute.bases.cycle import NO_PERIOD, Cycle
 from fastimpute.bases.em import Moments, climb
 from fastimpute.bases.lines import first_filling
+from fastimpute.bases.whitening import Whitening
 from fastimpute.crew import crew
 from fastimpute.gaps import Mask
 from fastimpute.profile import Period
@@ -99,6 +100,11 @@ class GaussianBase:
         level = grounded(self.ground).mean(patches)
         filled, deviation = ops.gaussian_conditional(values - level, missing, mean, covariance, self._precision)
         return torch.where(missing, filled + level, values), deviation
+
+    def whiten(self, values: Tensor, missing: Tensor, patches: Tensor) -> Whitening:
+        """See `Base.whiten`."""
+        mean = self.moments.mean + grounded(self.ground).mean(patches).double()
+        return Whitening.gaussian(values, missing, mean, self._precision)
 
     def bind(self, series: Series, table: PatchTable) -> Self:
         """See `Base.bind`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from fastimpute.bases.base import Arrays, Ground, grounded, pack_cycle, unpack_cycle
 from fastimpute.bases.cycle import NO_PERIOD, Cycle
 from fastimpute.bases.spread_table import Gaps, SpreadTable
+from fastimpute.bases.whitening import Whitening
 from fastimpute.gaps import Floats, Mask, gap_distance, hold_out, linear
 from fastimpute.profile import Period
 from fastimpute.series import Series
@@ -94,6 +95,10 @@ class LinearBase:
         filled = torch.where(missing, lines.reshape(values.shape) + level, values)
         deviation = torch.where(missing, self.spread.at(gaps).reshape(values.shape), 0)
         return filled, deviation
+
+    def whiten(self, values: Tensor, missing: Tensor, patches: Tensor) -> Whitening:
+        """See `Base.whiten`."""
+        return Whitening.diagonal(missing, *self.condition(values, missing, patches))
 
     def _frames(self, windows: Tensor) -> Tensor:
         """(n, D) -> (n, L, k)"""
