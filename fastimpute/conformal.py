@@ -30,6 +30,10 @@ FARTHEST = 6  # last class of `distance_class`: more than 32 rows
 def needed(level: float) -> int:
     """Scores needed before a quantile of that level exists.
 
+    Raises:
+        TypeError: a level that is no number.
+        ValueError: a level outside (0, 1).
+
     Example:
         >>> needed(0.95), needed(0.5)
         (19, 1)
@@ -46,6 +50,7 @@ def quantile(scores: NDArray[Any], level: float) -> float:
         level: in (0, 1).
 
     Raises:
+        TypeError: a level that is no number.
         ValueError: a level outside (0, 1), or fewer scores than `needed`.
 
     Example:
@@ -55,13 +60,15 @@ def quantile(scores: NDArray[Any], level: float) -> float:
     least = needed(level)
     if len(scores) < least:
         raise ValueError(
-            f"a level of {level:g} needs at least {least} scores, got {len(scores)}: ask for a lower level"
+            f"a level of {level!r} needs at least {least} scores, got {len(scores)}: ask for a lower level"
         )
     rank = min(len(scores), math.ceil((len(scores) + 1) * level - 1e-9))
     return float(np.partition(np.asarray(scores), rank - 1)[rank - 1])
 
 
 def _check_level(level: float) -> None:
+    if not isinstance(level, (int, float, np.number)):
+        raise TypeError(f"level: expected a number between 0 and 1, got {level!r}")
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number between 0 and 1, got {level!r}")
 

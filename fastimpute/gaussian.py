@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastimpute.arguments import check_choice, check_count, seed_of
 from fastimpute.bases import Base, Filling, choose_base, fill, fit_like, refit, unpack_base
 from fastimpute.bases.choose import KINDS
 from fastimpute.bases.lines import straight_lines
@@ -100,10 +101,10 @@ class GaussianImputer(IntervalImputer[GaussianState]):
 
     def _fit_series(self, series: Series) -> GaussianState:
         self._check()
-        seed = 0 if self.random_state is None else int(self.random_state)
+        seed = seed_of(self.random_state)
         alone = len(series.segments) > 1
         period = Period() if alone else detect_period(series.values, series.missing)
-        patches = self._patches(series)
+        patches = choose_patches(series, self.window, self.neighbors, self.stride)
         table = patch_table(patches, series, Cycles())
         holdout = hold_out(series.missing, seed=seed)
         kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
@@ -164,24 +165,23 @@ class GaussianImputer(IntervalImputer[GaussianState]):
 
     def _check(self) -> None:
         """Refuse settings that cannot work, before anything is computed."""
-        if self.base not in ("auto", *KINDS):
-            raise ValueError(f"base: expected one of {', '.join(('auto', *KINDS))}, got {self.base!r}")
-        for name in ("window", "stride", "neighbors"):
-            value, least = getattr(self, name), 0 if name == "neighbors" else 1
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
-                raise ValueError(f"{name}: expected None or an integer of at least {least}, got {value!r}")
+        check_choice("base", self.base, ("auto", *KINDS))
+        check_count("window", self.window, optional=True)
+        check_count("stride", self.stride, optional=True)
+        check_count("neighbors", self.neighbors, least=0, optional=True)
 
-    def _patches(self, series: Series) -> Patches:
-        """What is not given is chosen from the data."""
-        lines = straight_lines(series.values, series.missing, series)
-        columns = choose_columns(lines, series.missing, self.neighbors)
-        rows, width = series.shape[0], columns.shape[1]
-        shortest = int((series.segments[:, 1] - series.segments[:, 0]).min())
-        short = typical_gap(series.missing) < SHORT_GAP
-        wanted = min(SHORT_WINDOW, rows // SHORT_IN_A_ROW) if short else min(LONG_WINDOW, rows // LONG_IN_A_ROW)
-        wanted = min(max(wanted, LEAST_WINDOW), max(1, WIDEST // width))
-        window = min(self.window or wanted, shortest) if self.window else max(1, min(wanted, shortest // 2))
-        return Patches(window, self.stride or max(1, window // 12), columns)
+
+def choose_patches(series: Series, window: int | None, neighbors: int | None, stride: int | None = None) -> Patches:
+    """The windows of a series; what is None is chosen from the data, and no window is longer than a segment."""
+    lines = straight_lines(series.values, series.missing, series)
+    columns = choose_columns(lines, series.missing, neighbors)
+    rows, width = series.shape[0], columns.shape[1]
+    shortest = int((series.segments[:, 1] - series.segments[:, 0]).min())
+    short = typical_gap(series.missing) < SHORT_GAP
+    wanted = min(SHORT_WINDOW, rows // SHORT_IN_A_ROW) if short else min(LONG_WINDOW, rows // LONG_IN_A_ROW)
+    wanted = min(max(wanted, LEAST_WINDOW), max(1, WIDEST // width))
+    chosen = min(window, shortest) if window else max(1, min(wanted, shortest // 2))
+    return Patches(chosen, stride or max(1, chosen // 12), columns)
 
 
 def at_least(series: Series, rows: int) -> Series:

@@ -38,7 +38,8 @@ class IntervalImputer(BaseImputer[State]):
 
         Raises:
             NotFittedError: before fit.
-            TypeError, ValueError: as `transform`; or a level that too few held-out cells were left for.
+            TypeError, ValueError: as `transform`; or a level that is no number between 0 and 1, or that too few
+                held-out cells were left for.
         """
         self._require_fit()
         needed(level)

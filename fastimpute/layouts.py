@@ -200,7 +200,8 @@ def _read_frame(X: pd.DataFrame) -> Layout:
         out = X.copy()
         if uniform:
             table = raw.copy()
-            table[cells] = clip_to(raw.dtype, filled[cells])
+            if cells.any():
+                table[cells] = clip_to(raw.dtype, filled[cells])
             out = pd.DataFrame(table, index=X.index, columns=X.columns, copy=False)
             out.attrs = dict(X.attrs)
             return out

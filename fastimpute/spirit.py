@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute import ops
+from fastimpute.arguments import check_choice, check_count, seed_of
 from fastimpute.blend import Trial, scores
 from fastimpute.crew import crew
 from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
@@ -193,21 +194,19 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
     # ---- steps -------------------------------------------------------------------------------------------------
 
     def _seed(self) -> int:
-        return 0 if self.random_state is None else int(self.random_state)
+        return seed_of(self.random_state)
 
     def _check(self) -> None:
         """Refuse settings that cannot work, before anything is computed."""
-        _choice("head", self.head, ("direct", "energy"))
-        _choice("start", self.start, ("auto", "linear"))
-        _choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        _choice("backend", self.backend, ("auto", "cpu", "torch"))
-        for name in ("window", "stride", "train_steps", "neighbors"):
-            value, least = getattr(self, name), 0 if name == "neighbors" else 1
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
-                raise ValueError(f"{name}: expected None or an integer of at least {least}, got {value!r}")
+        check_choice("head", self.head, ("direct", "energy"))
+        check_choice("start", self.start, ("auto", "linear"))
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        check_choice("backend", self.backend, ("auto", "cpu", "torch"))
+        for name in ("window", "stride", "train_steps"):
+            check_count(name, getattr(self, name), optional=True)
+        check_count("neighbors", self.neighbors, least=0, optional=True)
         for name in ("loops", "iterations", "hidden_dim"):
-            if not isinstance(getattr(self, name), (int, np.integer)) or getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected an integer of at least 1, got {getattr(self, name)!r}")
+            check_count(name, getattr(self, name))
         if self.sigma is not None and (len(self.sigma) != 2 or not 0 < self.sigma[1] <= self.sigma[0]):
             raise ValueError(f"sigma: expected None or (first, last) with 0 < last <= first, got {self.sigma!r}")
         if self.eta is not None and not self.eta > 0:
@@ -257,8 +256,3 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
             seed=self._seed(),
         )
         return Patches(window, stride, columns), plan
-
-
-def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

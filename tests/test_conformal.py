@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,12 @@ def test_too_few_scores_in_all_are_refused() -> None:
 def test_a_level_outside_zero_and_one_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match="level: expected a number between 0 and 1"):
         quantile(np.ones(100), level)
+
+
+@pytest.mark.parametrize("level", ["0.9", None, [0.9]])
+def test_a_level_that_is_no_number_is_refused(level: Any) -> None:
+    with pytest.raises(TypeError, match="level: expected a number between 0 and 1, got"):
+        needed(level)
 
 
 def test_nan_scores_are_refused() -> None:

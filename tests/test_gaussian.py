@@ -71,6 +71,12 @@ def test_intervals_come_in_the_type_of_the_data() -> None:
     assert list(upper.columns) == list(frame.columns)
 
 
+def test_a_frame_without_gaps_is_its_own_interval() -> None:
+    imputer, complete = GaussianImputer(random_state=0).fit(gappy_frame(rows=200)), gappy_frame(rate=0.0)
+    for end in imputer.predict_interval(complete):
+        pd.testing.assert_frame_equal(end, complete, check_exact=True)
+
+
 def test_intervals_survive_saving(tmp_path: Path, simulated: Simulated) -> None:
     _, _, given, imputer = simulated
     imputer.save(tmp_path / "model.safetensors")
@@ -116,6 +122,8 @@ def test_a_series_shorter_than_a_window_is_filled(simulated: Simulated) -> None:
         ({"base": "spline"}, "base: expected one of auto, linear, profile, gaussian, increments, got 'spline'"),
         ({"window": 0}, "window: expected None or an integer of at least 1, got 0"),
         ({"neighbors": -1}, "neighbors: expected None or an integer of at least 0, got -1"),
+        ({"stride": True}, "stride: expected None or an integer of at least 1, got True"),
+        ({"random_state": "one"}, "random_state: expected None or an integer of at least 0, got 'one'"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:

@@ -191,6 +191,11 @@ def test_all_observed_returns_the_input(imputer: Factory) -> None:
     assert same_bits(fitted.transform(X), X)
 
 
+def test_a_frame_without_gaps_comes_back_as_it_was(imputer: Factory) -> None:
+    complete = gappy_frame(rate=0.0)
+    pd.testing.assert_frame_equal(imputer().fit(gappy_frame()).transform(complete), complete, check_exact=True)
+
+
 def test_ninety_five_percent_missing_is_filled(imputer: Factory) -> None:
     X = gappy(rows=200, rate=0.95)
     assert np.isfinite(imputer().fit_transform(X)).all()
