@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastimpute.bases import Base, GaussianBase, LinearBase, choose_base, fill, refit, unpack_base
 from fastimpute.bases.choose import KINDS
-from fastimpute.bases.em import Moments, conditional_covariance
+from fastimpute.bases.em import Moments
 from fastimpute.bases.overlap import own_cells
 from fastimpute.bases.spread_table import Gaps
 from fastimpute.gaps import hold_out, linear
@@ -146,17 +146,6 @@ def test_em_finds_the_covariance_behind_the_gaps() -> None:
     table = patch_table(Patches(6, 6, columns), series, Cycles())
     moments = GaussianBase.fit(series, series.missing, table).moments
     np.testing.assert_allclose(moments.covariance.numpy(), 0.8**lags, atol=0.08)
-
-
-def test_conditional_covariance_of_one_window_is_the_inverse_of_its_block() -> None:
-    factor = torch.randn(5, 9, dtype=torch.float64)
-    precision = factor @ factor.T
-    hidden = torch.tensor([[True, False, True, True, False]])
-    cells = [0, 2, 3]
-    found = conditional_covariance(precision, hidden)
-    torch.testing.assert_close(found[cells][:, cells], torch.linalg.inv(precision[cells][:, cells]))
-    assert not found[1].any()
-    assert not found[:, 4].any()
 
 
 @pytest.mark.parametrize(

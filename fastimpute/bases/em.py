@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastimpute import ops
+from fastimpute.train.window_gaussian import conditional_covariance
 from fastimpute.train.windows import PatchSampler, PatchTable
 
 MOST_WINDOWS = 8000  # of a step; a step with twice as many ends where two steps do
@@ -86,18 +87,6 @@ def free_directions(table: PatchTable) -> Tensor:
     sensors = table.dim // table.window
     same = torch.eye(sensors, dtype=torch.float64).repeat(table.window, table.window)
     return same / table.window
-
-
-def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
-    """Mean (D, D) over windows of the covariance of their hidden cells (n, D) given the others."""
-    dim = len(precision)
-    total = torch.zeros(dim * dim, dtype=precision.dtype)
-    for mask in hidden:
-        cells = mask.nonzero()[:, 0]
-        lower = torch.linalg.cholesky(precision[cells][:, cells])
-        places = cells[:, None] * dim + cells
-        total.index_add_(0, places.view(-1), torch.cholesky_inverse(lower).reshape(-1))
-    return total.view(dim, dim) / max(len(hidden), 1)
 
 
 def _some(count: int, generator: torch.Generator) -> Tensor:

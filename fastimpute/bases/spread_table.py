@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from fastimpute.nn.gap_features import since_observed
+
 RANKS = 9  # powers of two of a distance or length: 1, 2, 4, ... 256 and beyond
 PRIOR = 50.0  # cells that the coarser table counts for
 
@@ -20,11 +22,7 @@ class Gaps(NamedTuple):
     @classmethod
     def of(cls, missing: Tensor) -> Self:
         """From masks (n, L, k)."""
-        rows = torch.arange(missing.shape[1])[None, :, None]
-        length = missing.shape[1]
-        last = torch.where(missing, -length, rows).cummax(1).values
-        following = torch.where(missing, 2 * length, rows).flip(1).cummin(1).values.flip(1)
-        return cls((rows - last).clamp(max=length), (following - rows).clamp(max=length))
+        return cls(since_observed(missing), since_observed(missing.flip(1)).flip(1))
 
     @property
     def distance(self) -> Tensor:

@@ -29,14 +29,14 @@ def gap_features(missing: Tensor) -> Tensor:
         raise TypeError(f"missing: expected bool, got {missing.dtype}")
     if missing.dim() != 3:
         raise ValueError(f"missing: expected shape (n, L, d), got {tuple(missing.shape)}")
-    back, ahead = _since_observed(missing), _since_observed(missing.flip(1)).flip(1)
+    back, ahead = since_observed(missing), since_observed(missing.flip(1)).flip(1)
     frames = missing.shape[1]
     length = torch.where(missing, back + ahead - 1, 0)
     return torch.cat([back, ahead, length], -1).clamp(max=frames).float().log1p() / math.log1p(max(frames, 1))
 
 
-def _since_observed(missing: Tensor) -> Tensor:
-    """Frames since the last observation, the number of frames where there is none."""
+def since_observed(missing: Tensor) -> Tensor:
+    """Frames (n, L, d) since the last observation, 0 where `missing` (n, L, d) is False, L where there was none."""
     frames = missing.shape[1]
     if frames == 0:
         return missing.long()

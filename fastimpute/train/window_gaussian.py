@@ -29,15 +29,12 @@ def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
     """Mean (D, D) over patches of the covariance of their hidden cells (n, D) given the others."""
     dim = len(precision)
     total = torch.zeros(dim * dim, dtype=precision.dtype)
-    for part in torch.split(hidden, 64):
-        cells = part.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, : int(part.sum(1).max())]
-        real = part.gather(1, cells)
-        both = real[:, :, None] & real[:, None, :]
-        block = precision[cells[:, :, None], cells[:, None, :]]
-        block = torch.where(both, block, torch.eye(cells.shape[1], dtype=precision.dtype))
-        inverse = torch.where(both, torch.cholesky_inverse(torch.linalg.cholesky(block)), 0)
-        total.index_add_(0, (cells[:, :, None] * dim + cells[:, None, :]).view(-1), inverse.view(-1))
-    return total.view(dim, dim) / len(hidden)
+    for mask in hidden:
+        cells = mask.nonzero()[:, 0]
+        lower = torch.linalg.cholesky(precision[cells][:, cells])
+        places = cells[:, None] * dim + cells
+        total.index_add_(0, places.view(-1), torch.cholesky_inverse(lower).reshape(-1))
+    return total.view(dim, dim) / max(len(hidden), 1)
 
 
 def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart, workers: Crew) -> Tensor:
