@@ -11,6 +11,7 @@ from fastimpute.nn import UnrolledTransformer
 from fastimpute.ops.lag_heads import head_matrix
 
 FRAMES, CHANNELS = 16, 2
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sequences(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
