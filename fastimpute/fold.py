@@ -90,10 +90,17 @@ def folds_wanted(missing: Mask, seed: int) -> int:
         >>> folds_wanted(missing, seed=0), folds_wanted(np.eye(400, dtype=bool), seed=0)
         (2, 1)
     """
-    judged = halves(hold_out(missing, seed=seed))[1]
+    judged = _judged(missing, seed)
     if judged.sum() < HELD_OUT_LEAST:
         return 1
-    return min(MOST_FOLDS, math.ceil(2 * SURE_GAPS / gap_lengths(judged).size))
+    wanted = min(MOST_FOLDS, math.ceil(2 * SURE_GAPS / gap_lengths(judged).size))
+    enough = all(_judged(missing, seed + number).sum() >= HELD_OUT_LEAST for number in range(1, wanted))
+    return wanted if enough else 1
+
+
+def _judged(missing: Mask, seed: int) -> Mask:
+    """The held-out cells that judge the round of a seed."""
+    return halves(hold_out(missing, seed=seed))[1]
 
 
 def cautious_blend(trials: list[Trial], truth: Floats) -> Blend:

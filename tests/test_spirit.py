@@ -13,6 +13,9 @@ from imputers import gappy, gappy_frame
 
 import fastimpute as fi
 from fastimpute import SPIRITImputer
+from fastimpute.fold import HELD_OUT_LEAST, folds_wanted
+from fastimpute.gaps import hold_out
+from fastimpute.referee import halves
 
 
 def small(**settings: Any) -> SPIRITImputer:
@@ -151,3 +154,13 @@ def test_interrupted_fit_leaves_the_imputer_as_it_was(monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         imputer.fit(gappy(rows=300, seed=1))
     assert imputer.state_ is before
+
+
+@pytest.mark.parametrize("rows", [20, 60, 100, 110, 115])
+def test_every_round_of_small_data_can_judge(rows: int) -> None:
+    missing = np.zeros((rows, 3), dtype=bool)
+    missing[5:13, 0] = missing[10:18, 1] = True
+    for seed in range(5):
+        wanted = folds_wanted(missing, seed)
+        judged = [halves(hold_out(missing, seed=seed + number))[1].sum() for number in range(wanted)]
+        assert wanted == 1 or min(judged) >= HELD_OUT_LEAST
