@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import fastimpute.nn as nn
     import fastimpute.ops as ops
     import fastimpute.simulate as simulate
+    from fastimpute.dit import DiTImputer
     from fastimpute.evaluation import evaluate
     from fastimpute.gaussian import GaussianImputer
     from fastimpute.linear import LinearImputer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "DiTImputer",
     "GaussianImputer",
     "LinearImputer",
     "SPIRITImputer",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DiTImputer": "fastimpute.dit",
     "GaussianImputer": "fastimpute.gaussian",
     "LinearImputer": "fastimpute.linear",
     "SPIRITImputer": "fastimpute.spirit",

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from fastimpute.io import Table
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-METHODS = {"spirit": "SPIRITImputer", "gaussian": "GaussianImputer", "linear": "LinearImputer"}
+METHODS = {
+    "spirit": "SPIRITImputer",
+    "gaussian": "GaussianImputer",
+    "dit": "DiTImputer",
+    "linear": "LinearImputer",
+}
 ZEROS_WORTH_A_WORD = 0.01
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,6 +90,11 @@ METHOD = _options(
         default="raise",
         help="What to do with a sensor without any observation.",
     ),
+    click.option(
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        help="Lay the training of --method dit aside in this file; the same command goes on from it.",
+    ),
     click.option("--quiet", is_flag=True, help="No progress, no summary."),
 )
 
@@ -111,7 +121,7 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
         io.check_target(place)
     imputer = _imputer(quiet=quiet, **choices) if model is None else fastimpute.load(model)
     if level is not None and not isinstance(imputer, IntervalImputer):  # said before anything is read
-        raise ValueError(f"--interval: {type(imputer).__name__} has no intervals; use --method spirit or gaussian")
+        raise ValueError(f"--interval: {type(imputer).__name__} has no intervals; use --method spirit, gaussian or dit")
     table = _read(source, quiet=quiet, **choices)
     begin = time.perf_counter()
     filled = imputer.fit_transform(table.data) if model is None else imputer.transform(table.data)
@@ -265,10 +275,14 @@ def _facts() -> dict[str, Any]:
     }
 
 
-def _imputer(method: str, seed: int, all_missing: str, quiet: bool, **_: Any) -> BaseImputer[Any]:
+def _imputer(
+    method: str, seed: int, all_missing: str, checkpoint: Path | None, quiet: bool, **_: Any
+) -> BaseImputer[Any]:
     kind = getattr(fastimpute, METHODS[method])
-    settings = {"random_state": seed, "all_missing": all_missing, "verbose": not quiet}
+    settings = {"random_state": seed, "all_missing": all_missing, "verbose": not quiet, "checkpoint": checkpoint}
     known = kind().get_params()
+    if checkpoint is not None and "checkpoint" not in known:
+        raise ValueError(f"--checkpoint: {method} has no training to lay aside; it goes with --method dit")
     imputer: BaseImputer[Any] = kind(**{name: value for name, value in settings.items() if name in known})
     return imputer
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+SHARE_WITHOUT_GAPS = 0.1  # of the cells of a stretch, hidden in data that has no gaps to copy
 
 
 def gap_distance(missing: Mask) -> npt.NDArray[np.int32]:
@@ -77,6 +78,35 @@ def hold_out(missing: Mask, fraction: float | None = None, seed: int = 0) -> Mas
     if lengths.max() == 1 or float(lengths.mean()) < 4:
         return _hold_points(seen, goal, rng)
     return _hold_runs(seen, lengths, goal, rng)
+
+
+def hold_out_stretches(missing: Mask, rows: npt.NDArray[np.int64], stretches: int, seed: int = 0) -> Mask:
+    """Observed cells to hide in a few stretches, as densely as gaps are: each is given the gaps of another one, or, in
+    data without gaps, a tenth of its cells.
+
+    `hold_out` spreads its cells thinly over everything; what concerns all gaps of a window together needs a window that
+    lacks as much as those of the data do.
+
+    Args:
+        missing: (T, N), True where missing.
+        rows: (W, 2), first row of each stretch and the row after its last; those shorter than the first are left alone.
+        stretches: how many to take, at most.
+        seed: of the draw.
+
+    Returns:
+        (T, N) bool, a subset of the observed cells.
+    """
+    rng = np.random.default_rng(seed)
+    length = int(rows[0, 1] - rows[0, 0]) if len(rows) else 0
+    whole = np.flatnonzero(rows[:, 1] - rows[:, 0] == length)
+    chosen = np.sort(rng.permutation(whole)[:stretches])
+    gaps = missing if missing.any() else rng.random(missing.shape) < SHARE_WITHOUT_GAPS
+    held = np.zeros_like(missing)
+    for stretch, other in zip(chosen, rng.permutation(whole)[: len(chosen)], strict=True):
+        first, donor = rows[stretch, 0], rows[other, 0]
+        own = missing[first : first + length]
+        held[first : first + length] = gaps[donor : donor + length] & ~own
+    return held
 
 
 def _hold_points(seen: Mask, goal: int, rng: np.random.Generator) -> Mask:

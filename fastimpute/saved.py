@@ -30,7 +30,7 @@ def write_model(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]], h
     from safetensors.numpy import save_file
 
     try:
-        text = json.dumps({"format": FORMAT, **header})
+        text = json.dumps({"format": FORMAT, **header}, default=os.fspath)
     except TypeError as error:
         raise ValueError(f"a setting of this imputer cannot be saved: {error}") from None
     with written_aside(path) as aside:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastimpute import GaussianImputer, LinearImputer, SPIRITImputer
+from fastimpute import DiTImputer, GaussianImputer, LinearImputer, SPIRITImputer
 from fastimpute.imputer import BaseImputer
 
 Factory = Callable[..., BaseImputer[Any]]
@@ -27,7 +27,12 @@ def gaussian(**settings: Any) -> BaseImputer[Any]:
     return GaussianImputer(**{"random_state": 0, **settings})
 
 
-FACTORIES: dict[str, Factory] = {"linear": linear, "spirit": spirit, "gaussian": gaussian}
+def dit(**settings: Any) -> BaseImputer[Any]:
+    budget = {"window": 6, "train_steps": 2, "hidden": 32, "layers": 1, "evaluations": 2, "n_samples": 2}
+    return DiTImputer(**{**budget, "random_state": 0, "verbose": False, **settings})
+
+
+FACTORIES: dict[str, Factory] = {"linear": linear, "spirit": spirit, "gaussian": gaussian, "dit": dit}
 
 
 def gappy(rows: int = 60, sensors: int = 4, rate: float = 0.3, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:

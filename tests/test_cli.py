@@ -144,6 +144,11 @@ def test_bad_usage(arguments: tuple[str, ...]) -> None:
     refused(*arguments)
 
 
+def test_a_checkpoint_goes_with_a_training(source: Path, tmp_path: Path) -> None:
+    line = refused("impute", source, tmp_path / "out.csv", "--checkpoint", tmp_path / "training.safetensors")
+    assert "it goes with --method dit" in line
+
+
 def test_unknown_method(source: Path, tmp_path: Path) -> None:
     assert "'magic'" in refused("impute", source, tmp_path / "out.csv", "--method", "magic")
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastimpute.bases.base import Base
 from fastimpute.gaps import Floats, Mask
 from fastimpute.series import Series
 from fastimpute.train.windows import PatchSampler, PatchTable
 
 BLOCK = 2048  # windows at once
 SHARPNESS = 4  # weight of a window: variance to minus this power, so that windows with the gap inside decide
+
+
+class Conditioner(Protocol):
+    """A base, or a model over one."""
+
+    def condition(self, values: Tensor, missing: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Base.condition`."""
 
 
 class Filling(NamedTuple):
@@ -31,7 +37,7 @@ def own_cells(table: PatchTable) -> Tensor:
     return torch.arange(table.dim) % width < (width if len(table.columns) == 1 else 1)
 
 
-def fill(base: Base, series: Series, hidden: Mask, table: PatchTable) -> Filling:
+def fill(base: Conditioner, series: Series, hidden: Mask, table: PatchTable) -> Filling:
     """Condition every window on its cells that are not hidden (T, N), and average what overlaps.
 
     The variance of a cell is the weighted mean of its windows' variances: they share most of what they saw. Cells in

@@ -58,7 +58,7 @@ class Whitening:
         centred = torch.where(missing, 0.0, values.double() - mean)
         pull = torch.where(real, -(centred @ precision).gather(1, cells), 0.0)
         places = (cells[:, :, None] * dim + cells[:, None, :]).view(-1)
-        block = precision.reshape(-1).index_select(0, places).view(-1, most, most)
+        block = precision.reshape(-1).index_select(0, places).view(len(cells), most, most)
         both = real[:, :, None] & real[:, None, :]
         factor = torch.linalg.cholesky(torch.where(both, block, torch.eye(most, dtype=block.dtype)))
         solved = torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0]

@@ -100,7 +100,8 @@ class DiT(nn.Module):
         self.memory_lags = nn.Parameter(torch.zeros(heads, 2 * window - 1))
         self.last_modulation = nn.Linear(hidden, 2 * hidden)
         self.write = nn.Linear(hidden, channels)
-        for layer in (self.last_modulation, self.write):
+        self.write_spread = nn.Linear(hidden, channels)
+        for layer in (self.last_modulation, self.write, self.write_spread):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -191,6 +192,13 @@ class DiT(nn.Module):
         Raises:
             ValueError: `noisy` or `sigma` of another shape, or a number `sigma` that is not positive.
         """
+        tokens, condition = self._decoded(memory, noisy, sigma, backend, precision)
+        return self._placed(self.write(self._last(tokens, condition)), memory)
+
+    def _decoded(
+        self, memory: Memory, noisy: Tensor, sigma: float | Tensor, backend: str, precision: str
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (m, k, hidden) of the decoded frames, and the condition."""
         windows, frames, channels = memory.missing.shape
         draws, level = self._draws(memory, noisy), _noise_level(sigma, noisy)
         missing = memory.missing.expand(draws, windows, frames, channels)
@@ -204,11 +212,16 @@ class DiT(nn.Module):
         condition = self._condition(level, memory, draws)
         for block, keys in zip(self.decoder, memory.keys, strict=True):
             tokens = block(tokens, condition, memory.bias, absent, keys, backend=backend, precision=precision)
-        out = self._write(tokens, condition)
+        return tokens, condition
+
+    def _placed(self, out: Tensor, memory: Memory) -> Tensor:
+        """Values (m, k, d) of the decoded frames at their places in windows (m, L, d), zero in observed cells."""
+        windows, frames, channels = memory.missing.shape
+        draws = out.shape[0] // windows if windows else 1
         if memory.frames is not None:
             index = memory.frames.repeat(draws, 1)[:, :, None].expand(-1, -1, channels)
             out = out.new_zeros(draws * windows, frames, channels).scatter(1, index, out)
-        return out.masked_fill(~missing.flatten(0, 1), 0)
+        return out.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
 
     def denoise(
         self,
@@ -230,12 +243,31 @@ class DiT(nn.Module):
         Raises:
             ValueError: shapes that do not fit, or a number `sigma` that is not positive.
         """
-        draws = self._draws(memory, v)
-        level = _noise_level(sigma, v)
-        factors = Preconditioning.at(level[:, None, None])
-        raw = self.decode(memory, factors.scale * v, level, backend=backend, precision=precision)
-        kept = v.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
-        return factors.skip * kept + factors.out * raw
+        factors = Preconditioning.at(_noise_level(sigma, v)[:, None, None])
+        raw = self.decode(memory, factors.scale * v, sigma, backend=backend, precision=precision)
+        return _kept(v, memory) * factors.skip + factors.out * raw
+
+    def denoise_with_spread(
+        self,
+        v: Tensor,
+        sigma: float | Tensor,
+        memory: Memory,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+    ) -> tuple[Tensor, Tensor]:
+        """`denoise` (m, L, d), and the logarithm (m, L, d) of the deviation of what is observed nowhere.
+
+        The second is learned at the largest noise level, where v says nothing: how far the values scatter around their
+        mean, in units of the base's deviation. Zero in observed cells, and everywhere in an untrained network.
+
+        Args and Raises: as `denoise`.
+        """
+        factors = Preconditioning.at(_noise_level(sigma, v)[:, None, None])
+        tokens, condition = self._decoded(memory, factors.scale * v, sigma, backend, precision)
+        last = self._last(tokens, condition)
+        raw, spread = (self._placed(layer(last), memory) for layer in (self.write, self.write_spread))
+        return _kept(v, memory) * factors.skip + factors.out * raw, spread
 
     def _condition(self, level: Tensor, memory: Memory, draws: int) -> Tensor:
         """The decoder's condition: one row, one per window, or one per row."""
@@ -248,13 +280,11 @@ class DiT(nn.Module):
         calendar = memory.calendar if level.shape[0] == 1 else memory.calendar.repeat(draws, 1)
         return functional.silu(embedded + calendar)
 
-    def _write(self, tokens: Tensor, condition: Tensor) -> Tensor:
+    def _last(self, tokens: Tensor, condition: Tensor) -> Tensor:
         gain, shift = self.last_modulation(condition).chunk(2, -1)
         repeats = tokens.shape[0] // condition.shape[0] if condition.shape[0] > 1 else 1
         gain, shift = (part.repeat(repeats, 1)[:, None] for part in (gain, shift))
-        normal = functional.layer_norm(tokens, (self.hidden,))
-        out: Tensor = self.write(torch.addcmul(shift, normal, 1 + gain))
-        return out
+        return torch.addcmul(shift, functional.layer_norm(tokens, (self.hidden,)), 1 + gain)
 
     def _lag_bias(self, table: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """(n or 1, heads, keys, queries): the kernel reads a key's row for many queries at once."""
@@ -279,6 +309,12 @@ class DiT(nn.Module):
         got = None if calendar is None else tuple(calendar.shape)
         if got != wanted:
             raise ValueError(f"calendar: expected {wanted}, got {got}")
+
+
+def _kept(v: Tensor, memory: Memory) -> Tensor:
+    """v (m, L, d) with zeros in observed cells."""
+    draws = v.shape[0] // max(len(memory.missing), 1)
+    return v.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
 
 
 def _noise_level(sigma: float | Tensor, rows: Tensor) -> Tensor:

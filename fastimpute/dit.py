@@ -1,0 +1,297 @@
+"""DiTImputer: a conditional diffusion transformer over a closed-form base, with draws, intervals and regions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastimpute.arguments import check_choice, check_count, seed_of
+from fastimpute.bases import Base, Filling, choose_base, fill, refit
+from fastimpute.bases.choose import KINDS
+from fastimpute.conformal import distance_class, needed, quantile
+from fastimpute.crew import Crew, crew
+from fastimpute.denoising import Denoising
+from fastimpute.diffusion.schedule import plan
+from fastimpute.dit_calibration import believe, calibrate, hold_out_all
+from fastimpute.dit_state import DiTState, drawing_patches, new_net, pack_dit, unpack_dit
+from fastimpute.gaps import Mask
+from fastimpute.gaussian import at_least, choose_patches
+from fastimpute.intervals import IntervalImputer
+from fastimpute.layouts import read_layout
+from fastimpute.nn.dit import DiT
+from fastimpute.profile import Period, detect_period
+from fastimpute.progress import progress
+from fastimpute.regions import ConfidenceRegion, tiles, typical_distances
+from fastimpute.series import Series
+from fastimpute.settings import Cycles, Patches, patch_table
+from fastimpute.train.checkpoint import Checkpoint, run
+from fastimpute.train.diffusion import DiffusionTraining, Training, WindowData
+from fastimpute.train.masking import LookAlike, MixedBlocks, Mixture, RandomCells
+from fastimpute.train.windows import PatchSampler
+
+MASKINGS = ("look-alike", "mixed", "random")
+ADAPTIVE = {"look-alike": 2.0, "mixed": 1.0, "random": 1.0}
+PRECISIONS = ("fp32", "bf16")
+FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 1500, 40
+
+
+class DiTImputer(IntervalImputer[DiTState]):
+    """Fill gaps with a diffusion transformer that learns what a closed-form base leaves over.
+
+    The base (Gaussian windows by default) whitens the missing cells of a window; the transformer denoises them, so that
+    an untrained one draws the base's joint conditional. `transform` takes the mean by one step, `sample` draws whole
+    fillings. Intervals and regions are calibrated on observed cells that neither base nor network saw.
+
+    Args:
+        window: rows of a window; None chooses from the lengths of the gaps. Longer than the series: it shrinks.
+        masking: gaps in training: "look-alike" (those of the data), "mixed" (blocks), "random" (cells), several with
+            their shares, as {"look-alike": 3, "mixed": 1}, or "adaptive": all three, more of those learned badly.
+        hidden: width of the transformer, a multiple of 32. layers: blocks of its encoder, and of its decoder.
+        train_steps: optimiser steps; None chooses from the size of the data.
+        neighbors: companions of each sensor in a window; None chooses (all sensors together when they are few).
+        base: "auto" (chosen on held-out cells), "gaussian", "increments", "profile" or "linear".
+        n_samples: draws of `sample` and `confidence_region`.
+        evaluations: of the network per draw.
+        precision: of the network's products, "fp32" or "bf16".
+        checkpoint: a file the training is laid aside in from time to time; a `fit` that broke off goes on from it.
+        all_missing: a sensor without any observation: "raise", "mean_of_neighbors" or "keep".
+        random_state: seed; the same seed gives the same bits on any number of threads.
+        verbose: show progress on a terminal.
+
+    Source: arXiv 2510.02216; base, white coordinates and calibration are this project's.
+
+    Example:
+        >>> import fastimpute as fi
+        >>> imputer = fi.DiTImputer(random_state=0).fit(X)  # doctest: +SKIP
+        >>> filled, draws = imputer.transform(X), imputer.sample(X, n_samples=50)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int | None = None,
+        masking: str | dict[str, float] = "look-alike",
+        hidden: int = 64,
+        layers: int = 2,
+        train_steps: int | None = None,
+        neighbors: int | None = None,
+        base: str = "auto",
+        n_samples: int = 50,
+        evaluations: int = 12,
+        precision: str = "fp32",
+        checkpoint: str | os.PathLike[str] | None = None,
+        all_missing: str = "raise",
+        random_state: int | None = None,
+        verbose: bool = True,
+    ) -> None:
+        self.window = window
+        self.masking = masking
+        self.hidden = hidden
+        self.layers = layers
+        self.train_steps = train_steps
+        self.neighbors = neighbors
+        self.base = base
+        self.n_samples = n_samples
+        self.evaluations = evaluations
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self.all_missing = all_missing
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---- draws -------------------------------------------------------------------------------------------------
+
+    def sample(self, X: Any, n_samples: int | None = None) -> NDArray[Any]:
+        """Whole fillings of X, drawn jointly within each window, around what `transform` fills.
+
+        Args:
+            X: as for `transform`.
+            n_samples: S; None takes that of the constructor.
+
+        Returns:
+            (S, *shape of X), in the units of X; observed cells are themselves in every draw, bit for bit.
+
+        Raises:
+            NotFittedError: before fit.
+            TypeError, ValueError: as `transform`; or a number of samples below one.
+        """
+        self._require_fit()
+        count = self.n_samples if n_samples is None else n_samples
+        check_count("n_samples", count)
+        layout = read_layout(X)
+        self._check_sensors(layout)
+        series = Series.from_layout(layout, self.scaler_)
+        drawn = self._draws(series.select(np.flatnonzero(self.live_)), count)
+        return np.stack([_array(self._close(layout, series, self.live_, one)) for one in drawn])
+
+    def confidence_region(self, X: Any, level: float = 0.95, n_samples: int | None = None) -> ConfidenceRegion:
+        """A ball per window that holds all its missing cells together with probability `level`.
+
+        The centre is the mean of draws and the radius a multiple of their typical distance from it, calibrated on
+        windows some of whose cells were held out.
+
+        Args:
+            X: as for `transform`; without sensors that `fit` saw nothing of.
+            level: between 0 and 1.
+            n_samples: draws, as many as the level needs (19 for .95); None takes that of the constructor.
+
+        Raises:
+            NotFittedError: before fit.
+            TypeError, ValueError: as `transform`; too few samples for the level, or too few windows that had held-out
+                cells.
+        """
+        self._require_fit()
+        least = needed(level)
+        count = self.n_samples if n_samples is None else n_samples
+        check_count("n_samples", count, least=max(2, least))
+        if not self.live_.all():
+            raise ValueError("X: fit saw no observation of some sensors, which have no region: fit without them")
+        factor = quantile(self.state_.calibrated.regions, level)
+        layout = read_layout(X)
+        self._check_sensors(layout)
+        series = Series.from_layout(layout, self.scaler_)
+        drawn, rows = self._draws(series, count), tiles(series, self.state_.patches.window)
+        centre = np.where(series.missing, series.scaler.unscale(drawn.mean(0)), layout.raw)
+        radius = factor * typical_distances(drawn, series.missing, rows)
+        return ConfidenceRegion(rows, centre.astype(np.float64), radius, series.missing, series.scaler.std)
+
+    # ---- hooks of BaseImputer ----------------------------------------------------------------------------------
+
+    def _fit_series(self, series: Series) -> DiTState:
+        self._check()
+        seed, patches = seed_of(self.random_state), self._patches(series)
+        table, wide = (patch_table(one, series, Cycles()) for one in (patches, drawing_patches(patches)))
+        period = Period() if len(series.segments) > 1 else detect_period(series.values, series.missing)
+        held_out = hold_out_all(series, patches.window, seed)
+        kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
+        choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
+        with crew() as workers:
+            own = series.missing | held_out.union
+            net = self._train(series, own, choice.base, choice.filling, patches, workers)
+            model = Denoising(choice.base, net, workers, self.precision)
+            scores = believe(series, held_out.masks[0], model, table)
+            calibrated = calibrate(series, held_out, model, table, wide, seed)
+        final = refit(choice.base, series, table, period=period, seed=seed)
+        return DiTState(final, net, patches, calibrated, scores)
+
+    def _impute_series(self, series: Series, state: DiTState) -> NDArray[np.float32]:
+        return self._fill(series, state).mean
+
+    def _fill(self, series: Series, state: DiTState) -> Filling:
+        long = at_least(series, state.patches.window)
+        table = state.table(long)
+        with crew() as workers:
+            model = Denoising(state.base.bind(long, table), state.net, workers, self.precision)
+            mean, deviation = fill(model, long, long.missing, table)
+        return Filling(mean[: series.shape[0]], deviation[: series.shape[0]])
+
+    def _draws(self, series: Series, count: int) -> NDArray[np.float32]:
+        state = self.state_
+        long = at_least(series, state.patches.window)
+        table, steps = state.drawing_table(long), plan(self.evaluations)
+        with crew() as workers:
+            model = Denoising(state.base.bind(long, table), state.net, workers, self.precision)
+            seed = seed_of(self.random_state)
+            drawn = model.draw(long, long.missing, long.missing, table, samples=count, steps=steps, seed=seed)
+        drawn = drawn[:, : series.shape[0]]
+        drawn *= state.calibrated.scale[distance_class(series.missing)]
+        drawn += self._fill(series, state).mean
+        return drawn
+
+    def _interval_series(
+        self, series: Series, state: DiTState, level: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        mean, deviation = self._fill(series, state)
+        half = state.calibrated.intervals.radius(distance_class(series.missing), level) * deviation
+        return mean - half, mean + half
+
+    def _pack_state(self, state: DiTState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return pack_dit(state)
+
+    def _unpack_state(self, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> DiTState:
+        return unpack_dit(arrays, facts)
+
+    # ---- steps -------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Refuse settings that cannot work, before anything is computed."""
+        check_choice("base", self.base, ("auto", *KINDS))
+        check_choice("precision", self.precision, PRECISIONS)
+        shares = self._shares()
+        unknown = [name for name in shares if name not in MASKINGS]
+        if unknown or not shares:
+            known = ", ".join((*MASKINGS, "adaptive"))
+            raise ValueError(f"masking: expected one of {known} or shares of the first three, got {self.masking!r}")
+        if min(shares.values()) <= 0:
+            raise ValueError(f"masking: expected positive shares, got {self.masking!r}")
+        for name, least in (("window", 1), ("train_steps", 1), ("neighbors", 0)):
+            check_count(name, getattr(self, name), least=least, optional=True)
+        for name, least in (("hidden", 32), ("layers", 1), ("n_samples", 1), ("evaluations", 2)):
+            check_count(name, getattr(self, name), least=least)
+        if self.hidden % 32:
+            raise ValueError(f"hidden: expected a multiple of 32, got {self.hidden}")
+
+    def _shares(self) -> dict[str, float]:
+        if self.masking == "adaptive":
+            return ADAPTIVE
+        return dict(self.masking) if isinstance(self.masking, dict) else {self.masking: 1.0}
+
+    def _patches(self, series: Series) -> Patches:
+        patches = choose_patches(series, self.window, self.neighbors)
+        if self.window is not None and patches.window < self.window:
+            warnings.warn(
+                f"window: {self.window} rows are more than X has, {patches.window} are taken", UserWarning, stacklevel=4
+            )
+        return patches
+
+    def _train(self, series: Series, own: Mask, base: Base, filling: Filling, patches: Patches, workers: Crew) -> DiT:
+        """A denoiser of the windows of a series whose own cells (T, N) it may not know."""
+        columns, seed = patches.columns, seed_of(self.random_state)
+        dense = patches if len(columns) > 1 else Patches(patches.window, 1, columns)
+        table = patch_table(dense, series, Cycles())
+        steps = self.train_steps or int(np.clip((~own).sum() / CELLS_PER_STEP, FEWEST_STEPS, MOST_STEPS))
+        net = new_net(columns.shape[1], patches.window, self.hidden, self.layers, seed)
+        sampler = PatchSampler(table, torch.Generator())
+        data = WindowData(torch.from_numpy(filling.mean), torch.from_numpy(own), sampler)
+        masking = _masking(self._shares(), series, sampler, adaptive=self.masking == "adaptive")
+        how = DiffusionTraining(steps, precision=self.precision)
+        training = Training(net, data, base.bind(series, table).whiten, masking, how, workers, seed=seed)
+        kept = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint(series, steps))
+        with progress("DiT", steps, cells=steps * table.dim, verbose=self.verbose) as advance:
+            for loss in run(training, steps, kept):
+                advance(1, note=f"loss {loss:.3f}")
+        training.finish()
+        return net
+
+    def _fingerprint(self, series: Series, steps: int) -> str:
+        """Of the series and of the settings that training depends on."""
+        names = ("window", "masking", "hidden", "layers", "neighbors", "base", "precision", "random_state")
+        digest = hashlib.sha256(json.dumps([steps, *(getattr(self, name) for name in names)]).encode())
+        for array in (series.values, series.missing):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _masking(shares: dict[str, float], series: Series, sampler: PatchSampler, *, adaptive: bool) -> Mixture:
+    """The maskings asked for; data without gaps has none that look alike, and hides random cells instead."""
+    table = sampler.table
+    random = RandomCells(table.dim)
+    gaps = LookAlike(torch.from_numpy(series.missing), sampler) if series.missing.any() else random
+    known = {
+        "look-alike": gaps,
+        "mixed": MixedBlocks(table.window, table.dim // table.window),
+        "random": random,
+    }
+    return Mixture([known[name] for name in shares], list(shares.values()), adaptive=adaptive)
+
+
+def _array(filled: Any) -> NDArray[Any]:
+    """What `transform` returns, as an array."""
+    return np.asarray(filled["X"] if isinstance(filled, dict) else filled)

@@ -1,0 +1,152 @@
+"""What held-out cells say of a trained denoiser: how much of it to believe, and how wide its draws have to be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastimpute import metrics
+from fastimpute.bases import Filling, fill
+from fastimpute.conformal import Calibration, cell_scores, distance_class, sharpest_by_class
+from fastimpute.denoising import Denoising
+from fastimpute.diffusion.schedule import plan
+from fastimpute.gaps import Mask, hold_out, hold_out_stretches
+from fastimpute.gaussian import SHORT_GAP
+from fastimpute.regions import region_scores, tiles
+from fastimpute.series import Series
+from fastimpute.settings import typical_gap
+from fastimpute.train.windows import PatchTable
+
+POINT_MASKS, BLOCK_MASKS = 1, 3  # gaps that come in runs depend on each other: one mask has few of them
+MOST_STRETCHES, SHARE_OF_STRETCHES = 120, 4  # a quarter of the windows
+ENOUGH_REGIONS = 60
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of what the network says
+DRAWS, EVALUATIONS = 16, 8
+
+
+class HeldOut(NamedTuple):
+    """Observed cells (T, N) that neither base nor network sees.
+
+    masks: spread over the series, apart from each other; dense: all in a few windows, for the regions.
+    """
+
+    masks: list[Mask]
+    dense: Mask
+
+    @property
+    def union(self) -> Mask:
+        """(T, N), all of them."""
+        return np.asarray(np.logical_or.reduce([*self.masks, self.dense]))
+
+
+class Calibrated(NamedTuple):
+    """Of a denoiser.
+
+    intervals: scores of cells; scale: (classes,), by how much draws have to be widened around their mean, by distance
+    to the nearest observation; regions: (m,), scores of windows.
+    """
+
+    intervals: Calibration
+    scale: NDArray[np.float32]
+    regions: NDArray[np.float32]
+
+
+class Trial(NamedTuple):
+    """What a model makes of held-out cells (T, N), and the departures (S, T, N) of its draws from that."""
+
+    held: Mask
+    classes: NDArray[np.int64]
+    filling: Filling
+    departures: NDArray[np.float32]
+
+    @property
+    def spread(self) -> NDArray[np.float32]:
+        """(T, N), root mean square of the departures."""
+        return np.asarray(np.sqrt(np.square(self.departures).mean(0)))
+
+    def regions(self, series: Series, rows: NDArray[np.int64], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of the windows that have held-out cells, draws widened by `scale`."""
+        draws = self.filling.mean + scale[self.classes] * self.departures
+        return region_scores(draws, series.values, self.held, rows)
+
+
+def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
+    """Cells to hide from everything that is fitted."""
+    rows = tiles(series, window)
+    dense = hold_out_stretches(series.missing, rows, min(len(rows) // SHARE_OF_STRETCHES, MOST_STRETCHES), seed)
+    masks: list[Mask] = []
+    for number in range(POINT_MASKS if typical_gap(series.missing) < SHORT_GAP else BLOCK_MASKS):
+        gone = np.logical_or.reduce([series.missing, dense, *masks])
+        masks.append(hold_out(series.missing, seed=seed + number) & ~gone)
+    return HeldOut(masks, dense)
+
+
+def believe(series: Series, held: Mask, model: Denoising, table: PatchTable) -> dict[str, tuple[float, float, float]]:
+    """Scale what the network adds, to the mean and to the spread, by what fills the held-out cells best.
+
+    Returns:
+        Held-out (MAE, MSE, CRPS), standardised, of the base and of the network as trained; empty without such cells.
+    """
+    if not held.any():
+        return {}
+    hidden = series.missing | held
+    base, net = (fill(one, series, hidden, table) for one in (model.base, model))
+    means = {share: base.mean + share * (net.mean - base.mean) for share in SHARES}
+    reference = metrics.mae(base.mean, series.values, held), metrics.mse(base.mean, series.values, held)
+
+    def loss(share: float) -> float:
+        mae, mse = metrics.mae(means[share], series.values, held), metrics.mse(means[share], series.values, held)
+        return mae / max(reference[0], 1e-12) + mse / max(reference[1], 1e-12)
+
+    share = min(SHARES, key=loss)
+
+    def sharpness(spread_share: float) -> float:
+        deviation = base.deviation ** (1 - spread_share) * net.deviation**spread_share
+        return metrics.crps_gaussian(means[share], deviation, series.values, held)
+
+    with torch.no_grad():
+        for layer, factor in ((model.net.write, share), (model.net.write_spread, min(SHARES, key=sharpness))):
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+    return {"base": _errors(base, series, held), "network": _errors(net, series, held)}
+
+
+def _errors(filling: Filling, series: Series, held: Mask) -> tuple[float, float, float]:
+    mean, deviation = filling
+    crps = metrics.crps_gaussian(mean, deviation, series.values, held)
+    return metrics.mae(mean, series.values, held), metrics.mse(mean, series.values, held), crps
+
+
+def calibrate(
+    series: Series, held_out: HeldOut, model: Denoising, table: PatchTable, wide: PatchTable, seed: int
+) -> Calibrated:
+    """Scores of a model that saw none of the held-out cells.
+
+    Args:
+        series: what is to be filled.
+        held_out: of `hold_out_all`.
+        model: bound to the series and `table`.
+        table: windows of the mean.
+        wide: windows of the draws.
+        seed: of the draws and of what is kept.
+    """
+    drawing = Denoising(model.base.bind(series, wide), model.net, model.workers, model.precision)
+    rows, steps = tiles(series, table.window), plan(EVALUATIONS)
+
+    def trial(held: Mask) -> Trial:
+        hidden = series.missing | held
+        departures = drawing.draw(series, hidden, held, wide, samples=DRAWS, steps=steps, seed=seed)
+        return Trial(held, distance_class(hidden), fill(model, series, hidden, table), departures)
+
+    thin = [trial(held) for held in held_out.masks]
+    classes = np.concatenate([one.classes[one.held] for one in thin])
+    scores = [cell_scores(*one.filling, series.values, one.held) for one in thin]
+    sizes = [cell_scores(one.filling.mean, one.spread, series.values, one.held) for one in thin]
+    scale = sharpest_by_class(np.concatenate(sizes), classes)
+    regions = trial(held_out.dense).regions(series, rows, scale)
+    if len(regions) < ENOUGH_REGIONS:  # those of thin masks hold a little too often, which is better than none
+        regions = np.concatenate([regions, *(one.regions(series, rows, scale) for one in thin)])
+    return Calibrated(Calibration.fit(np.concatenate(scores), classes, seed), scale, regions)

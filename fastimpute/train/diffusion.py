@@ -1,0 +1,273 @@
+"""Training of a denoiser of windows in the white coordinates of a base."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastimpute.crew import Crew
+from fastimpute.nn.dit import DiT
+from fastimpute.nn.gap_features import gap_features
+from fastimpute.train.masking import Mixture, hide
+from fastimpute.train.windows import PatchSampler
+
+Arrays = dict[str, NDArray[Any]]
+HALVES = 2  # of a batch, differentiated side by side
+FEATURES = 5  # per channel: three of the gaps, the base's mean and its deviation
+LEAST_DEVIATION = 1e-6
+WARM_UP = 50  # steps
+WEIGHT_DECAY = 1e-4
+LONGEST_MEMORY = 0.999  # of the average of the weights
+
+
+class Coordinates(Protocol):
+    """White coordinates of windows: `fastimpute.bases.Whitening`."""
+
+    @property
+    def missing(self) -> Tensor:
+        """(n, D) bool."""
+
+    @property
+    def mean(self) -> Tensor:
+        """(n, D), observed cells themselves."""
+
+    @property
+    def deviation(self) -> Tensor:
+        """(n, D), 0 where observed."""
+
+    def inward(self, x: Tensor) -> Tensor:
+        """(n, D) -> white (n, D)."""
+
+    def outward(self, y: Tensor) -> Tensor:
+        """White (m, D) -> departures from the mean (m, D)."""
+
+
+# White coordinates of windows (n, D) with a mask (n, D) and numbers (n,).
+Whiten = Callable[[Tensor, Tensor, Tensor], Coordinates]
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """How a denoiser is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        windows: per step.
+        draws: per window; the first sees nothing of the values at all: it trains the one-step mean and its spread, the
+            others noisy values at levels drawn for each.
+        learning_rate: at its highest; then it falls along a cosine.
+        centre, spread: of log sigma.
+        smallest, largest: noise levels, in units of the white coordinates.
+        clip: largest norm of the gradient.
+        precision: of the network's products: "fp32" or "bf16" (weights and their average stay float32).
+    """
+
+    steps: int
+    windows: int = 32
+    draws: int = 4
+    learning_rate: float = 1e-3
+    centre: float = 0.3
+    spread: float = 1.4
+    smallest: float = 0.02
+    largest: float = 40.0
+    clip: float = 1.0
+    precision: str = "fp32"
+
+
+class WindowData(NamedTuple):
+    """Where windows are cut from: the filled series (T, N) float32, which cells (T, N) bool were filled in or are not
+    to be judged, and the windows."""
+
+    filled: Tensor
+    own: Tensor
+    sampler: PatchSampler
+
+
+class Batch(NamedTuple):
+    """n windows (n, D) with their numbers (n,), what is hidden and judged, noise (draws, n, D) and its levels
+    (draws, n)."""
+
+    values: Tensor
+    patches: Tensor
+    missing: Tensor
+    judged: Tensor
+    noise: Tensor
+    sigma: Tensor
+
+    def halves(self) -> list[Batch]:
+        """Two batches of half the windows each."""
+        rows = [part.chunk(HALVES) for part in self[:4]]
+        drawn = [part.chunk(HALVES, 1) for part in self[4:]]
+        return [Batch(*half) for half in zip(*rows, *drawn, strict=True)]
+
+
+def features(white: Coordinates, frames: int) -> Tensor:
+    """What the encoder is told of every cell besides its value, (n, L, 5 d)."""
+    missing = white.missing
+    deviation = torch.where(missing, torch.log(white.deviation + LEAST_DEVIATION) / 3, 0.0)
+    shape = (len(missing), frames, -1)
+    gaps = gap_features(missing.view(shape))
+    return torch.cat([gaps, white.mean.masked_fill(~missing, 0).view(shape), deviation.view(shape)], -1)
+
+
+class Training:
+    """Minimise ``E w |outward(D(y + sigma z, sigma) - y) / deviation|^2`` on judged cells, w = 1 + sigma^-2.
+
+    The loss is measured in the units of the data, cell by cell, although noise is added in white coordinates: there a
+    cell mixes with its neighbours, and the cells that are judged are cells of the data. Beside it the spread of the
+    one-step mean's errors is learned by their continuous ranked probability score. A batch is differentiated in two
+    halves of one thread each: same bits on any number of threads.
+
+    Args:
+        net: the network, trained in place.
+        data: where windows are cut from.
+        whiten: coordinates of windows, given their values, mask and numbers.
+        masking: what is hidden.
+        how: steps, batch, noise levels.
+        workers: who does it.
+        seed: of windows, masks and noise.
+
+    Source: arXiv 2510.02216 (noise on missing cells only), weights and noise levels after EDM (arXiv 2206.00364).
+    """
+
+    def __init__(
+        self,
+        net: DiT,
+        data: WindowData,
+        whiten: Whiten,
+        masking: Mixture,
+        how: DiffusionTraining,
+        workers: Crew,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.net, self.data, self.whiten, self.masking, self.how, self.workers = (
+            net,
+            data,
+            whiten,
+            masking,
+            how,
+            workers,
+        )
+        self.done = 0
+        self._generator = torch.Generator().manual_seed(seed)
+        self._average = copy.deepcopy(net)
+        self._parameters = list(net.parameters())
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=how.learning_rate, weight_decay=WEIGHT_DECAY, foreach=True
+        )
+
+    def step(self) -> float:
+        """One step of the optimiser; the loss before it, 1 for an untrained network if the base is right."""
+        how, self.done = self.how, self.done + 1
+        batch = self._draw()
+        results = self.workers.map(self._differentiate, batch.halves())
+        for parameter, *parts in zip(self._parameters, *(gradients for _, gradients in results), strict=True):
+            parameter.grad = torch.stack(parts).mean(0)
+        for group in self._optimiser.param_groups:
+            group["lr"] = how.learning_rate * _schedule(self.done - 1, how.steps)
+        torch.nn.utils.clip_grad_norm_(self._parameters, how.clip)
+        self._optimiser.step()
+        memory = min(LONGEST_MEMORY, 1 - 1 / (0.1 * self.done + 1))
+        with torch.no_grad():
+            for kept, fresh in zip(self._average.parameters(), self._parameters, strict=True):
+                kept.lerp_(fresh, 1 - memory)
+        losses = torch.cat([part for part, _ in results])
+        self.masking.learn(losses)
+        return float(losses.mean())
+
+    def finish(self) -> None:
+        """Give the network the running average of its weights."""
+        self.net.load_state_dict(self._average.state_dict())
+
+    def pack(self) -> Arrays:
+        """All that the steps to come depend on."""
+        moments = self._optimiser.state_dict()["state"]
+        packed = {"done": torch.tensor(self.done), "generator": self._generator.get_state()}
+        packed |= {f"masking.{name}": tensor for name, tensor in self.masking.pack().items()}
+        for number, (name, weights) in enumerate(self.net.named_parameters()):
+            packed[f"net.{name}"] = weights.detach()
+            packed[f"average.{name}"] = self._average.get_parameter(name).detach()
+            for part, moment in moments.get(number, {}).items():
+                packed[f"{part}.{name}"] = moment
+        return {name: tensor.numpy() for name, tensor in packed.items()}
+
+    def unpack(self, arrays: Arrays) -> None:
+        """Go on where `pack` was called.
+
+        Raises:
+            KeyError, RuntimeError: the arrays are of another network.
+        """
+        kept = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        self.done = int(kept["done"])
+        self._generator.set_state(kept["generator"])
+        self.masking.unpack({name[8:]: tensor for name, tensor in kept.items() if name.startswith("masking.")})
+        names = [name for name, _ in self.net.named_parameters()]
+        self.net.load_state_dict({name: kept[f"net.{name}"] for name in names})
+        self._average.load_state_dict({name: kept[f"average.{name}"] for name in names})
+        state = self._optimiser.state_dict()
+        moments = ("step", "exp_avg", "exp_avg_sq") if self.done else ()
+        state["state"] = {
+            number: {part: kept[f"{part}.{name}"] for part in moments} for number, name in enumerate(names) if moments
+        }
+        self._optimiser.load_state_dict(state)
+
+    def _draw(self) -> Batch:
+        data, how, generator = self.data, self.how, self._generator
+        patches = torch.randint(0, data.sampler.table.count, (how.windows,), generator=generator)
+        own = data.sampler.gather(data.own, patches)
+        missing, judged = hide(self.masking, own, generator)
+        log_sigma = how.centre + how.spread * torch.randn(how.draws, how.windows, generator=generator)
+        sigma = log_sigma.exp().clamp(how.smallest, how.largest)
+        sigma[0] = how.largest
+        noise = torch.randn(how.draws, *own.shape, generator=generator)
+        return Batch(data.sampler.gather(data.filled, patches), patches, missing, judged, noise, sigma)
+
+    def _differentiate(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Loss (n,) of the windows of a batch, and the gradient of what is minimised."""
+        white = self.whiten(batch.values, batch.missing, batch.patches)
+        clean = white.inward(batch.values).expand_as(batch.noise)
+        noisy = torch.where(batch.missing, clean + batch.sigma[:, :, None] * batch.noise, 0.0)
+        noisy[0] = 0.0
+        denoised, log_spread = self._denoise(batch, white, noisy)
+        rows = (-1, clean.shape[-1])
+        error = white.outward((denoised - clean).reshape(rows)).view(clean.shape)
+        error = torch.where(batch.judged, error / white.deviation.clamp(min=LEAST_DEVIATION), 0.0)
+        judged = batch.judged.sum(1).clamp(min=1)
+        square = batch.sigma.square()
+        loss = (error.square().sum(2) / judged * (square + 1) / square).mean(0)
+        spread = torch.where(batch.judged, crps(error[0].detach(), log_spread), 0.0).sum(1) / judged
+        gradient = torch.autograd.grad((loss + spread).mean(), self._parameters, materialize_grads=True)
+        return loss.detach(), gradient
+
+    def _denoise(self, batch: Batch, white: Coordinates, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """Denoised windows (draws, n, D) and the logarithm (n, D) of the spread of the first draw."""
+        net, count = self.net, len(batch.values)
+        frames = (count, -1, net.channels)
+        missing = batch.missing.view(frames)
+        told, precision = features(white, missing.shape[1]), self.how.precision
+        memory = net.encode(batch.values.view(frames), missing, told, precision=precision)
+        v, sigma = noisy.reshape(-1, missing.shape[1], net.channels), batch.sigma.reshape(-1)
+        denoised, log_spread = net.denoise_with_spread(v, sigma, memory, precision=precision)
+        return denoised.view(noisy.shape), log_spread[:count].reshape(count, -1)
+
+
+def crps(error: Tensor, log_spread: Tensor) -> Tensor:
+    """Continuous ranked probability score of a Gaussian of deviation exp(log_spread) at `error` from its mean."""
+    spread = log_spread.exp()
+    z = error.abs() / spread
+    density = torch.exp(-0.5 * z.square()) * math.sqrt(2 / math.pi)
+    return spread * (z * torch.erf(z * math.sqrt(0.5)) + density - 1 / math.sqrt(math.pi))
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Share of the highest learning rate."""
+    return min(1.0, (step + 1) / min(WARM_UP, steps)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
