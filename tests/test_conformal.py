@@ -20,6 +20,8 @@ from fastimpute.conformal import (
     distance_class,
     needed,
     quantile,
+    sharpest,
+    sharpest_by_class,
 )
 
 levels = st.floats(0.05, 0.99)
@@ -153,3 +155,29 @@ def test_report_counts_coverage_and_width() -> None:
     assert report.width == 2.0
     with pytest.raises(ValueError, match="no cell to count"):
         coverage_report(np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, bool))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.3, 4), seeds)
+def test_the_sharpest_deviation_of_gaussian_errors_is_theirs(deviation: float, seed: int) -> None:
+    errors = np.random.default_rng(seed).normal(scale=deviation, size=3000)
+    assert sharpest(np.abs(errors)) == pytest.approx(deviation, rel=0.1)
+
+
+def test_a_few_far_errors_do_not_decide_the_deviation() -> None:
+    errors = np.abs(np.random.default_rng(0).normal(size=3000))
+    errors[:3] = 1e3
+    assert sharpest(errors) == pytest.approx(1, rel=0.15)
+
+
+def test_classes_with_few_errors_take_the_deviation_of_all() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.abs(np.concatenate([rng.normal(size=3000), rng.normal(scale=3, size=LEAST_SCORES - 1)]))
+    classes = np.repeat([0, 2], [3000, LEAST_SCORES - 1])
+    factors = sharpest_by_class(sizes, classes)
+    assert factors.shape == (FARTHEST + 1,)
+    assert factors[2] == factors[1] == np.float32(sharpest(sizes)) != factors[0]
+
+
+def test_without_errors_no_deviation_is_changed() -> None:
+    assert (sharpest_by_class(np.zeros(0), np.zeros(0, np.int64)) == 1).all()

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fastimpute.gaps import gap_distance, gap_lengths, hold_out, linear
+from fastimpute.gaps import gap_distance, gap_lengths, hold_out, hold_out_stretches, linear
 
 masks = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 5)))
 
@@ -58,3 +58,33 @@ def test_the_same_seed_holds_out_the_same_cells() -> None:
     missing = np.random.default_rng(0).random((300, 4)) < 0.3
     np.testing.assert_array_equal(hold_out(missing, seed=3), hold_out(missing, seed=3))
     assert (hold_out(missing, seed=3) != hold_out(missing, seed=4)).any()
+
+
+def stretches(rows: int, length: int) -> np.ndarray:
+    first = np.arange(0, rows, length)
+    return np.stack([first, np.minimum(first + length, rows)], 1)
+
+
+@given(masks, st.integers(1, 10), st.integers(0, 5), st.integers(0, 100))
+def test_stretches_hide_observed_cells_of_so_many_windows_only(
+    missing: np.ndarray, length: int, count: int, seed: int
+) -> None:
+    rows = stretches(len(missing), length)
+    held = hold_out_stretches(missing, rows, count, seed)
+    assert not (held & missing).any()
+    assert sum(held[first:last].any() for first, last in rows) <= count
+
+
+def test_stretches_are_hidden_as_densely_as_the_gaps_are() -> None:
+    missing = np.random.default_rng(0).random((4000, 5)) < 0.3
+    rows = stretches(len(missing), 20)
+    held = hold_out_stretches(missing, rows, 50)
+    taken = np.array([held[first:last].any() for first, last in rows])
+    assert 45 <= taken.sum() <= 50
+    seen = ~missing.reshape(200, 20, 5)[taken]
+    assert abs(held.reshape(200, 20, 5)[taken][seen].mean() - 0.3) < 0.05
+
+
+def test_stretches_of_data_without_gaps_lose_a_tenth() -> None:
+    held = hold_out_stretches(np.zeros((400, 5), bool), stretches(400, 20), 20)
+    assert abs(held.mean() - 0.1) < 0.03
