@@ -33,11 +33,9 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint, run
 from fastimpute.train.diffusion import DiffusionTraining, Training, WindowData
-from fastimpute.train.masking import LookAlike, MixedBlocks, Mixture, RandomCells
+from fastimpute.train.masking import Asked, check_masking, read_masking
 from fastimpute.train.windows import PatchSampler
 
-MASKINGS = ("look-alike", "mixed", "random")
-ADAPTIVE = {"look-alike": 2.0, "mixed": 1.0, "random": 1.0}
 PRECISIONS = ("fp32", "bf16")
 FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 1500, 40
 
@@ -52,7 +50,8 @@ class DiTImputer(IntervalImputer[DiTState]):
     Args:
         window: rows of a window; None chooses from the lengths of the gaps. Longer than the series: it shrinks.
         masking: gaps in training: "look-alike" (those of the data), "mixed" (blocks), "random" (cells), several with
-            their shares, as {"look-alike": 3, "mixed": 1}, or "adaptive": all three, more of those learned badly.
+            their shares, as {"look-alike": 3, "mixed": 1}, "adaptive" (all three, more of those learned badly), or
+            blocks of your own, as [(4, 6), (1, 24)] for windows with four blocks of 6 rows or one of 24.
         hidden: width of the transformer, a multiple of 32. layers: blocks of its encoder, and of its decoder.
         train_steps: optimiser steps; None chooses from the size of the data.
         neighbors: companions of each sensor in a window; None chooses (all sensors together when they are few).
@@ -77,7 +76,7 @@ class DiTImputer(IntervalImputer[DiTState]):
         self,
         *,
         window: int | None = None,
-        masking: str | dict[str, float] = "look-alike",
+        masking: Asked = "look-alike",
         hidden: int = 64,
         layers: int = 2,
         train_steps: int | None = None,
@@ -224,24 +223,13 @@ class DiTImputer(IntervalImputer[DiTState]):
         """Refuse settings that cannot work, before anything is computed."""
         check_choice("base", self.base, ("auto", *KINDS))
         check_choice("precision", self.precision, PRECISIONS)
-        shares = self._shares()
-        unknown = [name for name in shares if name not in MASKINGS]
-        if unknown or not shares:
-            known = ", ".join((*MASKINGS, "adaptive"))
-            raise ValueError(f"masking: expected one of {known} or shares of the first three, got {self.masking!r}")
-        if min(shares.values()) <= 0:
-            raise ValueError(f"masking: expected positive shares, got {self.masking!r}")
+        check_masking(self.masking)
         for name, least in (("window", 1), ("train_steps", 1), ("neighbors", 0)):
             check_count(name, getattr(self, name), least=least, optional=True)
         for name, least in (("hidden", 32), ("layers", 1), ("n_samples", 1), ("evaluations", 2)):
             check_count(name, getattr(self, name), least=least)
         if self.hidden % 32:
             raise ValueError(f"hidden: expected a multiple of 32, got {self.hidden}")
-
-    def _shares(self) -> dict[str, float]:
-        if self.masking == "adaptive":
-            return ADAPTIVE
-        return dict(self.masking) if isinstance(self.masking, dict) else {self.masking: 1.0}
 
     def _patches(self, series: Series) -> Patches:
         patches = choose_patches(series, self.window, self.neighbors)
@@ -260,7 +248,7 @@ class DiTImputer(IntervalImputer[DiTState]):
         net = new_net(columns.shape[1], patches.window, self.hidden, self.layers, seed)
         sampler = PatchSampler(table, torch.Generator())
         data = WindowData(torch.from_numpy(filling.mean), torch.from_numpy(own), sampler)
-        masking = _masking(self._shares(), series, sampler, adaptive=self.masking == "adaptive")
+        masking = read_masking(self.masking, torch.from_numpy(series.missing), sampler)
         how = DiffusionTraining(steps, precision=self.precision)
         training = Training(net, data, base.bind(series, table).whiten, masking, how, workers, seed=seed)
         kept = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint(series, steps))
@@ -277,19 +265,6 @@ class DiTImputer(IntervalImputer[DiTState]):
         for array in (series.values, series.missing):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
-
-
-def _masking(shares: dict[str, float], series: Series, sampler: PatchSampler, *, adaptive: bool) -> Mixture:
-    """The maskings asked for; data without gaps has none that look alike, and hides random cells instead."""
-    table = sampler.table
-    random = RandomCells(table.dim)
-    gaps = LookAlike(torch.from_numpy(series.missing), sampler) if series.missing.any() else random
-    known = {
-        "look-alike": gaps,
-        "mixed": MixedBlocks(table.window, table.dim // table.window),
-        "random": random,
-    }
-    return Mixture([known[name] for name in shares], list(shares.values()), adaptive=adaptive)
 
 
 def _array(filled: Any) -> NDArray[Any]:

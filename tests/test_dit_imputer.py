@@ -24,6 +24,7 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint
 from fastimpute.train.diffusion import FEATURES, Training
+from fastimpute.train.masking import Asked
 
 Table = NDArray[np.float64]
 Simulated = tuple[Table, NDArray[np.bool_], Table, DiTImputer]
@@ -150,8 +151,8 @@ def test_a_window_longer_than_the_series_shrinks_with_a_warning() -> None:
         dit(window=500).fit(gappy())
 
 
-@pytest.mark.parametrize("masking", ["mixed", "random", "adaptive", {"look-alike": 3, "mixed": 1}])
-def test_other_maskings_train(masking: str | dict[str, float]) -> None:
+@pytest.mark.parametrize("masking", ["mixed", "random", "adaptive", {"look-alike": 3, "mixed": 1}, [(1, 4), (2, 1)]])
+def test_other_maskings_train(masking: Asked) -> None:
     X = gappy()
     assert np.isfinite(dit(masking=masking).fit_transform(X)).all()
 
@@ -160,8 +161,10 @@ def test_other_maskings_train(masking: str | dict[str, float]) -> None:
     ("settings", "message"),
     [
         ({"base": "spline"}, "base: expected one of auto, linear, profile, gaussian, increments, got 'spline'"),
-        ({"masking": "wide"}, "masking: expected one of look-alike, mixed, random, adaptive or shares of the first"),
+        ({"masking": "wide"}, "masking: expected one of look-alike, mixed, random, adaptive, shares of the first"),
         ({"precision": "fp16"}, "precision: expected one of fp32, bf16, got 'fp16'"),
+        ({"masking": [(1, 2, 3)]}, "masking: expected pairs .blocks, rows of each. of positive integers"),
+        ({"masking": [(4, 5)], "window": 12}, "masking: 4 blocks of 5 rows do not fit into windows of 12"),
         ({"masking": {"mixed": 0}}, "masking: expected positive shares"),
         ({"window": 0}, "window: expected None or an integer of at least 1, got 0"),
         ({"hidden": 40}, "hidden: expected a multiple of 32, got 40"),

@@ -25,13 +25,19 @@ def generator(seed: int = 0) -> torch.Generator:
 @given(st.integers(6, 96), st.integers(1, 4), st.integers(0, 100))
 @settings(max_examples=30, deadline=None)
 def test_mixed_blocks_hide_at_most_a_sixth_of_each_sensor(window: int, sensors: int, seed: int) -> None:
-    hidden = MixedBlocks(window, sensors).draw(50, generator(seed)).view(50, window, sensors)
+    hidden = MixedBlocks.scaled(window, sensors).draw(50, generator(seed)).view(50, window, sensors)
     assert bool((hidden.sum(1) >= 1).all())
     assert bool((hidden.sum(1) <= window // 6).all())
 
 
+def test_blocks_are_as_many_and_as_long_as_asked() -> None:
+    hidden = MixedBlocks(40, 2, ((1, 12), (3, 2))).draw(200, generator()).view(200, 40, 2).sum(1)
+    assert set(hidden.flatten().tolist()) <= {12, 2, 3, 4, 5, 6}
+    assert 0.3 < float((hidden == 12).float().mean()) < 0.7
+
+
 def test_mixed_blocks_hide_whole_frames_as_well_as_single_sensors() -> None:
-    hidden = MixedBlocks(48, 3).draw(200, generator()).view(200, 48, 3)
+    hidden = MixedBlocks.scaled(48, 3).draw(200, generator()).view(200, 48, 3)
     whole = (hidden.all(2) == hidden.any(2)).all(1)
     assert 50 < int(whole.sum()) < 150
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from fastimpute.train.windows import PatchSampler
 
-BLOCKS = (1, 2, 4, 16)  # a sixth of the window in so many blocks: the quarters of mixture S4
+BLOCKS = (16, 8, 4, 1)  # a sixth of the window in so many blocks: the quarters of mixture S4
 SHARE = 6
 FEWEST, MOST = 0.05, 0.8  # share of the cells that `RandomCells` hides
 LOSS_MEMORY, LARGEST_LOSS = 0.99, 4.0  # of the running loss of a part of a mixture
@@ -60,29 +60,35 @@ class RandomCells:
 
 @dataclass(frozen=True)
 class MixedBlocks:
-    """A sixth of the frames, in 1, 2, 4 or 16 blocks of equal length; of all sensors, or for each sensor elsewhere.
-
-    Source: mixture S4 of arXiv 2510.02216 (16 of 96 frames as 16 x 1, 8 x 2, 4 x 4 or 1 x 16), scaled to the window.
+    """Blocks of rows, of all sensors together or for each sensor elsewhere; blocks may overlap.
 
     Attributes:
         window: frames, L.
         sensors: of a window, k.
+        parts: pairs (blocks, rows of each), all equally likely.
     """
 
     window: int
     sensors: int
+    parts: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def scaled(cls, window: int, sensors: int) -> Self:
+        """A sixth of the frames in 16, 8, 4 or 1 blocks.
+
+        Source: mixture S4 of arXiv 2510.02216 (16 of 96 frames as 16 x 1, 8 x 2, 4 x 4 or 1 x 16).
+        """
+        hidden = max(1, window // SHARE)
+        return cls(window, sensors, tuple((blocks, hidden // blocks) for blocks in BLOCKS if blocks <= hidden))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """See `Masking.draw`."""
-        frames = torch.arange(self.window)
-        hidden = max(1, self.window // SHARE)
-        kinds = torch.tensor([blocks for blocks in BLOCKS if blocks <= hidden])
-        blocks = kinds[torch.randint(0, len(kinds), (count,), generator=generator)]
-        length = hidden // blocks
-        starts = torch.rand(count, int(kinds.max()), self.sensors, generator=generator)
+        parts = torch.tensor(self.parts)
+        blocks, length = parts[torch.randint(0, len(parts), (count,), generator=generator)].unbind(1)
+        starts = torch.rand(count, int(parts[:, 0].max()), self.sensors, generator=generator)
         together = torch.rand(count, 1, 1, generator=generator) < 0.5
         starts = torch.where(together, starts[:, :, :1], starts) * (self.window - length + 1)[:, None, None]
-        after = frames[None, None, :, None] - starts.long()[:, :, None, :]
+        after = torch.arange(self.window)[None, None, :, None] - starts.long()[:, :, None, :]
         used = torch.arange(starts.shape[1])[None, :] < blocks[:, None]
         inside = (after >= 0) & (after < length[:, None, None, None]) & used[:, :, None, None]
         return inside.any(1).view(count, -1)
@@ -155,3 +161,52 @@ def hide(masking: Masking, own: Tensor, generator: torch.Generator) -> Hidden:
     seen = torch.rand(len(own), 1, generator=generator) < 0.5
     missing = pattern | (own & ~seen)
     return Hidden(missing, missing & ~own)
+
+
+Asked = str | dict[str, float] | Sequence[tuple[int, int]]
+KINDS = ("look-alike", "mixed", "random")
+ADAPTIVE = {"look-alike": 2.0, "mixed": 1.0, "random": 1.0}
+
+
+def check_masking(asked: Asked) -> None:
+    """Raises ValueError unless `read_masking` knows what is meant."""
+    if isinstance(asked, (str, dict)):
+        shares = {asked: 1.0} if isinstance(asked, str) else asked
+        if not shares or (set(shares) - set(KINDS) and asked != "adaptive"):
+            known = ", ".join((*KINDS, "adaptive"))
+            raise ValueError(f"masking: expected one of {known}, shares of the first three or blocks, got {asked!r}")
+        if min(shares.values()) <= 0:
+            raise ValueError(f"masking: expected positive shares, got {asked!r}")
+        return
+    whole = [len(pair) == 2 and all(isinstance(size, int) and size >= 1 for size in pair) for pair in asked]
+    if not whole or not all(whole):
+        raise ValueError(f"masking: expected pairs (blocks, rows of each) of positive integers, got {asked!r}")
+
+
+def read_masking(asked: Asked, missing: Tensor, sampler: PatchSampler) -> Mixture:
+    """The masking that was asked for; data without gaps has none that look alike, and hides random cells instead.
+
+    Args:
+        asked: the name of a kind, shares of several, "adaptive", or pairs (blocks, rows of each).
+        missing: (T, N) bool, the gaps of the data.
+        sampler: of the windows.
+
+    Raises:
+        ValueError: blocks that do not fit into a window; what `check_masking` refuses.
+    """
+    check_masking(asked)
+    table = sampler.table
+    sensors = table.dim // table.window
+    if not isinstance(asked, (str, dict)):
+        for blocks, rows in asked:
+            if blocks * rows > table.window:
+                raise ValueError(f"masking: {blocks} blocks of {rows} rows do not fit into windows of {table.window}")
+        return Mixture([MixedBlocks(table.window, sensors, tuple((blocks, rows) for blocks, rows in asked))], [1.0])
+    random = RandomCells(table.dim)
+    parts = {
+        "look-alike": LookAlike(missing, sampler) if bool(missing.any()) else random,
+        "mixed": MixedBlocks.scaled(table.window, sensors),
+        "random": random,
+    }
+    shares = ADAPTIVE if asked == "adaptive" else asked if isinstance(asked, dict) else {asked: 1.0}
+    return Mixture([parts[kind] for kind in shares], list(shares.values()), adaptive=asked == "adaptive")
