@@ -244,20 +244,30 @@ def _attention(
     precision: str,
 ) -> Tensor:
     """Softmax attention, (n, t, h) from queries (n, t, h) and keys (n, t + m, h)."""
-    count = query.shape[1]
-    query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
+    size = query.shape[-1] // heads
     if token_mask is not None:
-        absent = functional.pad(token_mask, (0, key.shape[2] - count))[:, None, None, :]
-        # A finite number keeps a sequence without any key free of NaN; its attention is zeroed below.
-        bias = torch.where(absent, torch.finfo(query.dtype).min / 2, 0 if bias is None else bias).to(query.dtype)
+        query, key = _with_absence(query, key, heads, token_mask)
+    query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
     if precision == "bf16":
-        scores = product(query / query.shape[-1] ** 0.5, key.transpose(-1, -2), precision)
+        scores = product(query / size**0.5, key.transpose(-1, -2), precision)
         out = product(torch.softmax(scores if bias is None else scores + bias, -1), value, precision)
     else:
-        out = functional.scaled_dot_product_attention(query, key, value, bias)
-    if token_mask is not None:
-        out = torch.where(absent.all(-1, keepdim=True), 0, out)
+        out = functional.scaled_dot_product_attention(query, key, value, bias, scale=size**-0.5)
+    if token_mask is not None and key.shape[2] == token_mask.shape[1]:
+        out = torch.where(token_mask.all(1)[:, None, None, None], 0, out)
     return out.transpose(1, 2).flatten(2)
+
+
+def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys with one more feature in every head, whose product is far below zero at absent keys.
+
+    A mask of the scores would be as large as they are, and so would its gradient. A finite number keeps a sequence
+    without any key free of NaN.
+    """
+    far = functional.pad(token_mask, (0, key.shape[1] - token_mask.shape[1])) * (torch.finfo(key.dtype).min / 4)
+    query, key = (part.unflatten(-1, (heads, -1)) for part in (query, key))
+    ones, absent = torch.ones_like(query[..., :1]), far.to(key.dtype)[:, :, None, None].expand(*key.shape[:3], 1)
+    return torch.cat([query, ones], -1).flatten(2), torch.cat([key, absent], -1).flatten(2)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
