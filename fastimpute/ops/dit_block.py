@@ -26,6 +26,7 @@ OP = "dit_block"
 WIDTH_STEP, HIDDEN_MOST = 32, 512
 HEAD_STEP, HEAD_MOST = 8, 64
 TOKENS_MOST = 288
+FAR_BELOW = -1e30  # score of an absent key; bfloat16 holds it
 
 
 def reference(
@@ -264,7 +265,8 @@ def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) ->
     A mask of the scores would be as large as they are, and so would its gradient. A finite number keeps a sequence
     without any key free of NaN.
     """
-    far = functional.pad(token_mask, (0, key.shape[1] - token_mask.shape[1])) * (torch.finfo(key.dtype).min / 4)
+    below = max(FAR_BELOW, torch.finfo(key.dtype).min / 4)
+    far = functional.pad(token_mask, (0, key.shape[1] - token_mask.shape[1])) * below
     query, key = (part.unflatten(-1, (heads, -1)) for part in (query, key))
     ones, absent = torch.ones_like(query[..., :1]), far.to(key.dtype)[:, :, None, None].expand(*key.shape[:3], 1)
     return torch.cat([query, ones], -1).flatten(2), torch.cat([key, absent], -1).flatten(2)
