@@ -37,7 +37,7 @@ from fastimpute.train.masking import Asked, check_masking, read_masking
 from fastimpute.train.windows import PatchSampler
 
 PRECISIONS = ("fp32", "bf16")
-FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 1500, 40
+FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 2000, 40
 
 
 class DiTImputer(IntervalImputer[DiTState]):

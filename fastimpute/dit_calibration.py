@@ -20,7 +20,7 @@ from fastimpute.series import Series
 from fastimpute.settings import typical_gap
 from fastimpute.train.windows import PatchTable
 
-POINT_MASKS, BLOCK_MASKS = 1, 3  # gaps that come in runs depend on each other: one mask has few of them
+POINT_MASKS, BLOCK_MASKS = 1, 1  # gaps that come in runs depend on each other: one mask has few of them
 MOST_STRETCHES, SHARE_OF_STRETCHES = 120, 4  # a quarter of the windows
 ENOUGH_REGIONS = 60
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of what the network says

@@ -248,7 +248,7 @@ def _attention(
     size = query.shape[-1] // heads
     if token_mask is not None:
         query, key = _with_absence(query, key, heads, token_mask)
-    query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
     if precision == "bf16":
         scores = product(query / size**0.5, key.transpose(-1, -2), precision)
         out = product(torch.softmax(scores if bias is None else scores + bias, -1), value, precision)
@@ -267,7 +267,7 @@ def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) ->
     """
     below = max(FAR_BELOW, torch.finfo(key.dtype).min / 4)
     far = functional.pad(token_mask, (0, key.shape[1] - token_mask.shape[1])) * below
-    query, key = (part.unflatten(-1, (heads, -1)) for part in (query, key))
+    query, key = (part.view(*part.shape[:2], heads, -1) for part in (query, key))
     ones, absent = torch.ones_like(query[..., :1]), far.to(key.dtype)[:, :, None, None].expand(*key.shape[:3], 1)
     return torch.cat([query, ones], -1).flatten(2), torch.cat([key, absent], -1).flatten(2)
 

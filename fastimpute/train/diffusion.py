@@ -72,7 +72,7 @@ class DiffusionTraining:
 
     steps: int
     windows: int = 32
-    draws: int = 4
+    draws: int = 2
     learning_rate: float = 1e-3
     centre: float = 0.3
     spread: float = 1.4
@@ -82,13 +82,46 @@ class DiffusionTraining:
     precision: str = "fp32"
 
 
+class Windows(NamedTuple):
+    """n windows: their values (n, D) float32, which cells (n, D) bool were filled in or are not to be judged, and
+    their numbers (n,)."""
+
+    values: Tensor
+    own: Tensor
+    patches: Tensor
+
+
+class WindowSource(Protocol):
+    """Draws windows to train on."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Windows:
+        """`count` windows, all equally likely."""
+
+
 class WindowData(NamedTuple):
-    """Where windows are cut from: the filled series (T, N) float32, which cells (T, N) bool were filled in or are not
+    """Windows cut from a series: the filled series (T, N) float32, which cells (T, N) bool were filled in or are not
     to be judged, and the windows."""
 
     filled: Tensor
     own: Tensor
     sampler: PatchSampler
+
+    def draw(self, count: int, generator: torch.Generator) -> Windows:
+        """See `WindowSource.draw`."""
+        patches = torch.randint(0, self.sampler.table.count, (count,), generator=generator)
+        return Windows(self.sampler.gather(self.filled, patches), self.sampler.gather(self.own, patches), patches)
+
+
+class SequenceData(NamedTuple):
+    """Windows that are whole sequences (n, D) float32, independent of each other and without gaps of their own."""
+
+    sequences: Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> Windows:
+        """See `WindowSource.draw`."""
+        chosen = torch.randint(0, len(self.sequences), (count,), generator=generator)
+        values = self.sequences[chosen]
+        return Windows(values, torch.zeros_like(values, dtype=torch.bool), chosen)
 
 
 class Batch(NamedTuple):
@@ -107,6 +140,10 @@ class Batch(NamedTuple):
         rows = [part.chunk(HALVES) for part in self[:4]]
         drawn = [part.chunk(HALVES, 1) for part in self[4:]]
         return [Batch(*half) for half in zip(*rows, *drawn, strict=True)]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        return Batch(*(part.to(device) for part in self))
 
 
 def features(white: Coordinates, frames: int) -> Tensor:
@@ -127,8 +164,8 @@ class Training:
     halves of one thread each: same bits on any number of threads.
 
     Args:
-        net: the network, trained in place.
-        data: where windows are cut from.
+        net: the network, trained in place and where it lies; batches are drawn on the CPU and moved there.
+        data: what draws the windows.
         whiten: coordinates of windows, given their values, mask and numbers.
         masking: what is hidden.
         how: steps, batch, noise levels.
@@ -141,7 +178,7 @@ class Training:
     def __init__(
         self,
         net: DiT,
-        data: WindowData,
+        data: WindowSource,
         whiten: Whiten,
         masking: Mixture,
         how: DiffusionTraining,
@@ -168,7 +205,7 @@ class Training:
     def step(self) -> float:
         """One step of the optimiser; the loss before it, 1 for an untrained network if the base is right."""
         how, self.done = self.how, self.done + 1
-        batch = self._draw()
+        batch = self._draw().to(next(self.net.parameters()).device)
         results = self.workers.map(self._differentiate, batch.halves())
         for parameter, *parts in zip(self._parameters, *(gradients for _, gradients in results), strict=True):
             parameter.grad = torch.stack(parts).mean(0)
@@ -181,7 +218,7 @@ class Training:
             for kept, fresh in zip(self._average.parameters(), self._parameters, strict=True):
                 kept.lerp_(fresh, 1 - memory)
         losses = torch.cat([part for part, _ in results])
-        self.masking.learn(losses)
+        self.masking.learn(losses.cpu())
         return float(losses.mean())
 
     def finish(self) -> None:
@@ -198,7 +235,7 @@ class Training:
             packed[f"average.{name}"] = self._average.get_parameter(name).detach()
             for part, moment in moments.get(number, {}).items():
                 packed[f"{part}.{name}"] = moment
-        return {name: tensor.numpy() for name, tensor in packed.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in packed.items()}
 
     def unpack(self, arrays: Arrays) -> None:
         """Go on where `pack` was called.
@@ -221,15 +258,14 @@ class Training:
         self._optimiser.load_state_dict(state)
 
     def _draw(self) -> Batch:
-        data, how, generator = self.data, self.how, self._generator
-        patches = torch.randint(0, data.sampler.table.count, (how.windows,), generator=generator)
-        own = data.sampler.gather(data.own, patches)
+        how, generator = self.how, self._generator
+        values, own, patches = self.data.draw(how.windows, generator)
         missing, judged = hide(self.masking, own, generator)
         log_sigma = how.centre + how.spread * torch.randn(how.draws, how.windows, generator=generator)
         sigma = log_sigma.exp().clamp(how.smallest, how.largest)
         sigma[0] = how.largest
         noise = torch.randn(how.draws, *own.shape, generator=generator)
-        return Batch(data.sampler.gather(data.filled, patches), patches, missing, judged, noise, sigma)
+        return Batch(values, patches, missing, judged, noise, sigma)
 
     def _differentiate(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss (n,) of the windows of a batch, and the gradient of what is minimised."""
