@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastimpute.bases import Base, Whitening
+from fastimpute.bases import Base
 from fastimpute.bases.overlap import own_cells
 from fastimpute.crew import Crew
 from fastimpute.diffusion.sampler import one_step_mean, sample
 from fastimpute.diffusion.schedule import LARGEST, Plan
 from fastimpute.gaps import Mask
-from fastimpute.nn.dit import DiT, Memory
+from fastimpute.nn.dit import DiT
+from fastimpute.nn.white_denoiser import denoise, denoise_with_spread, encode
 from fastimpute.patches import Indices
 from fastimpute.series import Series
-from fastimpute.train.diffusion import features
 from fastimpute.train.windows import PatchSampler, PatchTable
 
 MEANS_AT_ONCE, DRAWN_AT_ONCE = 128, 32  # windows of a piece of work
@@ -48,19 +48,12 @@ class Denoising:
 
     @torch.no_grad()
     def _mean(self, values: Tensor, missing: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        white, memory = self._encode(values, missing, patches)
-        blank = torch.zeros_like(memory.missing, dtype=torch.float32)
-        white_mean, log_spread = self.net.denoise_with_spread(blank, LARGEST, memory, precision=self.precision)
-        mean = white.mean + white.outward(white_mean.reshape(values.shape))
-        deviation = white.deviation * log_spread.reshape(values.shape).exp()
-        return torch.where(missing, mean, values), deviation
-
-    def _encode(self, values: Tensor, missing: Tensor, patches: Tensor) -> tuple[Whitening, Memory]:
         white = self.base.whiten(values, missing, patches)
-        frames = (len(values), -1, self.net.channels)
-        gone = missing.view(frames)
-        told = features(white, gone.shape[1])
-        return white, self.net.encode(values.view(frames), gone, told, precision=self.precision)
+        memory = encode(self.net, white, values, precision=self.precision)
+        blank = torch.zeros_like(values)
+        found = denoise_with_spread(self.net, white, memory, blank, LARGEST, precision=self.precision)
+        mean, deviation = white.mean + white.outward(found[0]), white.deviation * found[1].exp()
+        return torch.where(missing, mean, values), deviation
 
     def draw(
         self,
@@ -102,15 +95,16 @@ class Denoising:
             if not len(patches):
                 return cells[mine], torch.zeros(samples, 0)
             known, missing = values.view(-1)[cells], gone.view(-1)[cells]
-            white, memory = self._encode(known, missing, patches)
+            white = self.base.whiten(known, missing, patches)
+            memory = encode(self.net, white, known, precision=self.precision)
 
-            def denoise(v: Tensor, sigma: float) -> Tensor:
-                rows = v.reshape(-1, table.window, self.net.channels)
-                return self.net.denoise(rows, sigma, memory, precision=self.precision).reshape(v.shape)
+            def denoised(v: Tensor, sigma: float) -> Tensor:
+                rows = v.reshape(-1, table.dim)
+                return denoise(self.net, white, memory, rows, sigma, precision=self.precision).view(v.shape)
 
             blank = torch.zeros_like(known)
-            drawn = sample(denoise, blank, missing, _keys(table, patches), samples=samples, seed=seed, steps=steps)
-            drawn -= one_step_mean(denoise, blank, missing, steps.start)
+            drawn = sample(denoised, blank, missing, _keys(table, patches), samples=samples, seed=seed, steps=steps)
+            drawn -= one_step_mean(denoised, blank, missing, steps.start)
             return cells[mine], white.outward(drawn.view(-1, table.dim)).view(drawn.shape)[:, mine]
 
         out = torch.zeros(samples, values.numel())

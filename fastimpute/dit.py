@@ -170,14 +170,15 @@ class DiTImputer(IntervalImputer[DiTState]):
         period = Period() if len(series.segments) > 1 else detect_period(series.values, series.missing)
         held_out = hold_out_all(series, patches.window, seed)
         kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
+        own = series.missing | held_out.union
         choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
+        base = refit(choice.base, series, own, table, period=period, seed=seed)
         with crew() as workers:
-            own = series.missing | held_out.union
-            net = self._train(series, own, choice.base, choice.filling, patches, workers)
-            model = Denoising(choice.base, net, workers, self.precision)
+            net = self._train(series, own, base, fill(base, series, own, table), patches, workers)
+            model = Denoising(base, net, workers, self.precision)
             scores = believe(series, held_out.masks[0], model, table)
             calibrated = calibrate(series, held_out, model, table, wide, seed)
-        final = refit(choice.base, series, table, period=period, seed=seed)
+        final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
         return DiTState(final, net, patches, calibrated, scores)
 
     def _impute_series(self, series: Series, state: DiTState) -> NDArray[np.float32]:

@@ -13,9 +13,9 @@ from fastimpute.bases import Base, unpack_base
 from fastimpute.conformal import Calibration
 from fastimpute.dit_calibration import Calibrated
 from fastimpute.nn.dit import DiT
+from fastimpute.nn.white_denoiser import FEATURES
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
-from fastimpute.train.diffusion import FEATURES
 from fastimpute.train.windows import PatchTable
 
 HEADS = 4

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute.arguments import check_choice, check_count, seed_of
-from fastimpute.bases import Base, Filling, choose_base, fill, fit_like, refit, unpack_base
+from fastimpute.bases import Base, Choice, Filling, choose_base, fill, fit_like, refit, unpack_base
 from fastimpute.bases.choose import KINDS
 from fastimpute.bases.lines import straight_lines
 from fastimpute.conformal import Calibration, cell_scores, distance_class
@@ -109,13 +109,13 @@ class GaussianImputer(IntervalImputer[GaussianState]):
         holdout = hold_out(series.missing, seed=seed)
         kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
         choice = choose_base(series, holdout, table, period=period, seed=seed, kinds=kinds)
-        base = refit(choice.base, series, table, period=period, seed=seed)
+        base = refit(choice.base, series, series.missing, table, period=period, seed=seed)
         return GaussianState(
             base=base,
             window=patches.window,
             stride=patches.stride,
             columns=patches.columns,
-            calibration=_calibrate(choice.base, series, table, period, seed),
+            calibration=_calibrate(choice, series, table, period, seed),
             scores=choice.scores,
         )
 
@@ -197,11 +197,11 @@ def at_least(series: Series, rows: int) -> Series:
     )
 
 
-def _calibrate(base: Base, series: Series, table: PatchTable, period: Period, seed: int) -> Calibration:
+def _calibrate(choice: Choice, series: Series, table: PatchTable, period: Period, seed: int) -> Calibration:
     """Scores of several masks like the gaps of the data, each filled by a base that was fitted without it.
 
     Args:
-        base: fitted without the first mask.
+        choice: fitted without the first mask.
         series: what is to be filled.
         table: its windows.
         period: steps per day and week.
@@ -215,7 +215,10 @@ def _calibrate(base: Base, series: Series, table: PatchTable, period: Period, se
             break
         held = hold_out(series.missing, seed=seed + number)
         hidden = series.missing | held
-        fitted = fit_like(base, series, hidden, table, period=period, seed=seed) if number else base
+        if number:
+            fitted = fit_like(choice, series, hidden, table, period=period, seed=seed)
+        else:
+            fitted = refit(choice.base, series, hidden, table, period=period, seed=seed)
         mean, deviation = fill(fitted, series, hidden, table)
         scores.append(cell_scores(mean, deviation, series.values, held))
         classes.append(distance_class(hidden)[held])

@@ -158,7 +158,7 @@ def test_the_choice_suits_the_series(make: object, period: Period, kinds: tuple[
     choice = choose_base(series, hold_out(series.missing), table, period=period)
     assert choice.base.kind in kinds
     assert set(choice.scores) >= {"linear", "gaussian", "increments"}
-    filling = fill(refit(choice.base, series, table, period=period), series, series.missing, table)
+    filling = fill(refit(choice.base, series, series.missing, table, period=period), series, series.missing, table)
     z = standardised(truth, series)
     lines = linear(series.values, series.missing)
     cells = series.missing

@@ -9,9 +9,10 @@ import torch
 from fastimpute.bases import GaussianBase, fill
 from fastimpute.crew import crew
 from fastimpute.nn import DiT
+from fastimpute.nn.white_denoiser import FEATURES
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
-from fastimpute.train.diffusion import FEATURES, DiffusionTraining, Training, WindowData
+from fastimpute.train.diffusion import DiffusionTraining, Training, WindowData
 from fastimpute.train.masking import LookAlike, Mixture
 from fastimpute.train.windows import PatchSampler
 

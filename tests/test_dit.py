@@ -139,18 +139,18 @@ def test_bfloat16_products_change_a_denoised_window_little(missing: Tensor, prec
 def test_every_parameter_of_a_trained_network_gets_a_gradient() -> None:
     net = small(calendar_dim=2).requires_grad_(True)
     memory = net.encode(torch.randn(3, 12, 3), MASKS["frames"], calendar=torch.randn(3, 2))
-    mean, log_spread = net.denoise_with_spread(torch.randn(3, 12, 3), torch.rand(3) + 0.1, memory)
-    (mean.square().sum() + log_spread.exp().sum()).backward()
+    said, log_spread = net.decode_with_spread(memory, torch.randn(3, 12, 3), torch.rand(3) + 0.1)
+    (said.square().sum() + log_spread.exp().sum()).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.any()), name
 
 
-def test_the_mean_beside_a_spread_is_that_without_one() -> None:
+def test_what_is_said_beside_a_spread_is_that_without_one() -> None:
     net = small()
     memory, v = net.encode(torch.randn(3, 12, 3), MASKS["frames"]), torch.randn(6, 12, 3)
-    mean, log_spread = net.denoise_with_spread(v, 0.5, memory)
-    torch.testing.assert_close(mean, net.denoise(v, 0.5, memory))
+    said, log_spread = net.decode_with_spread(memory, v, 0.5)
+    torch.testing.assert_close(said, net.decode(memory, v, 0.5))
     assert log_spread.shape == v.shape
     assert not log_spread.masked_select(~MASKS["frames"].repeat(2, 1, 1)).any()
 

@@ -19,11 +19,12 @@ from fastimpute.crew import crew
 from fastimpute.denoising import Denoising, most_central
 from fastimpute.diffusion.schedule import plan
 from fastimpute.nn import DiT
+from fastimpute.nn.white_denoiser import FEATURES
 from fastimpute.saved import read_model, write_model
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint
-from fastimpute.train.diffusion import FEATURES, Training
+from fastimpute.train.diffusion import Training
 from fastimpute.train.masking import Asked
 
 Table = NDArray[np.float64]

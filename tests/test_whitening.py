@@ -77,6 +77,13 @@ def test_observed_cells_stay_bit_for_bit_and_their_coordinates_are_zero() -> Non
     assert not white.deviation[observed].any()
 
 
+def test_what_is_said_of_a_cell_is_its_departure_in_units_of_its_deviation() -> None:
+    white, values, _, _ = gaussian(6)
+    said = torch.randn(2 * len(values), values.shape[1])
+    expected = torch.where(white.missing, said.view(2, *values.shape) * white.deviation, 0.0).view(said.shape)
+    torch.testing.assert_close(white.outward(white.correction(said)), expected, atol=1e-4, rtol=1e-3)
+
+
 def test_outward_differentiates() -> None:
     white, values, _, _ = gaussian(4)
     y = torch.randn_like(values).requires_grad_()

@@ -10,7 +10,7 @@ from typing import Any
 from fastimpute import metrics
 from fastimpute.bases.base import Arrays, Base
 from fastimpute.bases.cycle import NO_PERIOD
-from fastimpute.bases.gaussian import STEPS, GaussianBase, IncrementsBase
+from fastimpute.bases.gaussian import GaussianBase, IncrementsBase
 from fastimpute.bases.lines import LinearBase, ProfileBase
 from fastimpute.bases.overlap import Filling, fill
 from fastimpute.gaps import Mask
@@ -21,7 +21,8 @@ from fastimpute.train.windows import PatchTable
 KINDS: dict[str, type[GaussianBase] | type[LinearBase]] = {
     kind.kind: kind for kind in (LinearBase, ProfileBase, GaussianBase, IncrementsBase)
 }
-REFIT_STEPS = 2  # of EM, once the held-out cells are seen again
+MOST_STEPS = 12  # of EM
+REFIT_STEPS = 2  # of EM, on top of those that were chosen
 LEAST_WINDOWS = 30  # fewer teach no covariance
 LEAST_HELD_OUT = 20  # fewer judge nothing: straight lines
 WORTH_A_STEP = 0.998
@@ -36,11 +37,13 @@ class Choice:
         base: the best one, fitted without the held-out cells.
         filling: what it makes of the series without them.
         scores: kind -> (MAE, MSE, CRPS) on the held-out cells, standardised.
+        steps: of EM that led to it; 0 for a base without.
     """
 
     base: Base
     filling: Filling
     scores: dict[str, tuple[float, float, float]]
+    steps: int = 0
 
 
 def choose_base(
@@ -74,7 +77,7 @@ def choose_base(
     first = fill(lines, series, hidden, table)
     reference = score(first, series, holdout)
     scores: dict[str, tuple[float, float, float]] = {}
-    best: tuple[float, Base, Filling] | None = None
+    best: tuple[float, Base, Filling, int] | None = None
     for kind in kinds:
         for step, base in enumerate(_candidates(kind, lines, series, hidden, table, period, seed), 1):
             filling = first if base is lines else fill(base, series, hidden, table)
@@ -84,24 +87,31 @@ def choose_base(
             if loss < earlier:
                 scores[kind] = own
             if best is None or loss < best[0]:
-                best = loss, base, filling
+                best = loss, base, filling, step if isinstance(base, GaussianBase) else 0
             if loss > WORTH_A_STEP * earlier or (step >= FAIR_STEPS and loss > HOPELESS * best[0]):
                 break
-    return _unjudged(series, hidden, table, seed) if best is None else Choice(best[1], best[2], scores)
+    return _unjudged(series, hidden, table, seed) if best is None else Choice(best[1], best[2], scores, best[3])
 
 
-def refit(base: Base, series: Series, table: PatchTable, *, period: Period, seed: int = 0) -> Base:
-    """The chosen base, fitted once more with all observed cells."""
+def refit(base: Base, series: Series, hidden: Mask, table: PatchTable, *, period: Period, seed: int = 0) -> Base:
+    """The chosen base, fitted to all but the hidden cells (T, N); EM goes on from it for `REFIT_STEPS`.
+
+    What EM does not see it fills with less and less doubt, step by step: whatever is compared with a refitted base,
+    scores for calibration above all, has to come from as many steps.
+    """
     kind = KINDS[base.kind]
     if isinstance(base, GaussianBase):
-        steps = type(base).climb(series, series.missing, table, period=period, seed=seed, last=base)
+        steps = type(base).climb(series, hidden, table, period=period, seed=seed, last=base)
         return next(islice(steps, REFIT_STEPS - 1, None))
-    return kind.fit(series, series.missing, table, period=period, seed=seed)
+    return kind.fit(series, hidden, table, period=period, seed=seed)
 
 
-def fit_like(base: Base, series: Series, hidden: Mask, table: PatchTable, *, period: Period, seed: int = 0) -> Base:
-    """A base of the same kind that never saw the hidden cells (T, N)."""
-    return KINDS[base.kind].fit(series, hidden, table, period=period, seed=seed)
+def fit_like(choice: Choice, series: Series, hidden: Mask, table: PatchTable, *, period: Period, seed: int = 0) -> Base:
+    """What `refit` would give of a base of this kind that never saw the hidden cells (T, N)."""
+    kind = KINDS[choice.base.kind]
+    if issubclass(kind, GaussianBase):
+        return kind.fit(series, hidden, table, period=period, seed=seed, steps=choice.steps + REFIT_STEPS)
+    return kind.fit(series, hidden, table, period=period, seed=seed)
 
 
 def unpack_base(kind: str, arrays: Arrays, facts: dict[str, Any]) -> Base:
@@ -135,7 +145,7 @@ def _candidates(
     fitted = KINDS[kind]
     if issubclass(fitted, GaussianBase):
         if table.count >= LEAST_WINDOWS:
-            yield from islice(fitted.climb(series, hidden, table, period=period, seed=seed), STEPS + 1)
+            yield from islice(fitted.climb(series, hidden, table, period=period, seed=seed), MOST_STEPS)
     elif not fitted.cyclic:
         yield lines
     elif period.day is not None:

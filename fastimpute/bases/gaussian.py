@@ -55,8 +55,9 @@ class GaussianBase:
         *,
         period: Period = NO_PERIOD,
         seed: int = 0,
+        steps: int = STEPS,
     ) -> Self:
-        """`STEPS` steps of EM.
+        """So many steps of EM.
 
         Args:
             series: what the windows are cut from.
@@ -64,8 +65,9 @@ class GaussianBase:
             table: the windows.
             period: steps per day and week; none without.
             seed: of the windows drawn.
+            steps: of EM.
         """
-        return next(islice(cls.climb(series, missing, table, period=period, seed=seed), STEPS - 1, None))
+        return next(islice(cls.climb(series, missing, table, period=period, seed=seed), steps - 1, None))
 
     @classmethod
     def climb(

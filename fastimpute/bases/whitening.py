@@ -93,6 +93,17 @@ class Whitening:
             return torch.where(self.missing, drawn * self.deviation, 0.0).view(y.shape)
         return self._through(self.inverse, drawn).view(y.shape)
 
+    def correction(self, said: Tensor) -> Tensor:
+        """White departures (m, D) that stand for what a network says of every cell, in units of its deviation.
+
+        The mean of a long gap is off by smooth amounts, which are easily said cell by cell; in white coordinates, where
+        a cell stands for what its neighbours do not tell, the same amounts are steep at one end and nothing elsewhere.
+        """
+        drawn = said.view(-1, *self.missing.shape)
+        if self.factor is None:
+            return torch.where(self.missing, drawn, 0.0).view(said.shape)
+        return self._through(self.factor, torch.where(self.missing, drawn * self.deviation, 0.0)).view(said.shape)
+
     def _through(self, factor: Tensor, rows: Tensor) -> Tensor:
         """factor^T of the missing cells of rows (S, n, D) or (n, D)."""
         drawn = rows.view(-1, *self.missing.shape)

@@ -245,29 +245,29 @@ class DiT(nn.Module):
         """
         factors = Preconditioning.at(_noise_level(sigma, v)[:, None, None])
         raw = self.decode(memory, factors.scale * v, sigma, backend=backend, precision=precision)
-        return _kept(v, memory) * factors.skip + factors.out * raw
+        draws = v.shape[0] // max(len(memory.missing), 1)
+        kept = v.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
+        return factors.skip * kept + factors.out * raw
 
-    def denoise_with_spread(
+    def decode_with_spread(
         self,
-        v: Tensor,
-        sigma: float | Tensor,
         memory: Memory,
+        noisy: Tensor,
+        sigma: float | Tensor,
         *,
         backend: str = "auto",
         precision: str = "fp32",
     ) -> tuple[Tensor, Tensor]:
-        """`denoise` (m, L, d), and the logarithm (m, L, d) of the deviation of what is observed nowhere.
+        """`decode` (m, L, d), and the logarithm (m, L, d) of the deviation of what is observed nowhere.
 
-        The second is learned at the largest noise level, where v says nothing: how far the values scatter around their
-        mean, in units of the base's deviation. Zero in observed cells, and everywhere in an untrained network.
+        The second is learned where the noisy values say nothing: how far the values scatter around their mean, in units
+        of the base's deviation. Zero in observed cells, and everywhere in an untrained network.
 
-        Args and Raises: as `denoise`.
+        Args and Raises: as `decode`.
         """
-        factors = Preconditioning.at(_noise_level(sigma, v)[:, None, None])
-        tokens, condition = self._decoded(memory, factors.scale * v, sigma, backend, precision)
+        tokens, condition = self._decoded(memory, noisy, sigma, backend, precision)
         last = self._last(tokens, condition)
-        raw, spread = (self._placed(layer(last), memory) for layer in (self.write, self.write_spread))
-        return _kept(v, memory) * factors.skip + factors.out * raw, spread
+        return self._placed(self.write(last), memory), self._placed(self.write_spread(last), memory)
 
     def _condition(self, level: Tensor, memory: Memory, draws: int) -> Tensor:
         """The decoder's condition: one row, one per window, or one per row."""
@@ -309,12 +309,6 @@ class DiT(nn.Module):
         got = None if calendar is None else tuple(calendar.shape)
         if got != wanted:
             raise ValueError(f"calendar: expected {wanted}, got {got}")
-
-
-def _kept(v: Tensor, memory: Memory) -> Tensor:
-    """v (m, L, d) with zeros in observed cells."""
-    draws = v.shape[0] // max(len(memory.missing), 1)
-    return v.masked_fill(~memory.missing.repeat(draws, 1, 1), 0)
 
 
 def _noise_level(sigma: float | Tensor, rows: Tensor) -> Tensor:

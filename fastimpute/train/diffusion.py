@@ -15,39 +15,15 @@ from torch import Tensor
 
 from fastimpute.crew import Crew
 from fastimpute.nn.dit import DiT
-from fastimpute.nn.gap_features import gap_features
+from fastimpute.nn.white_denoiser import LEAST_DEVIATION, Coordinates, denoise_with_spread, encode
 from fastimpute.train.masking import Mixture, hide
 from fastimpute.train.windows import PatchSampler
 
 Arrays = dict[str, NDArray[Any]]
 HALVES = 2  # of a batch, differentiated side by side
-FEATURES = 5  # per channel: three of the gaps, the base's mean and its deviation
-LEAST_DEVIATION = 1e-6
 WARM_UP = 50  # steps
 WEIGHT_DECAY = 1e-4
 LONGEST_MEMORY = 0.999  # of the average of the weights
-
-
-class Coordinates(Protocol):
-    """White coordinates of windows: `fastimpute.bases.Whitening`."""
-
-    @property
-    def missing(self) -> Tensor:
-        """(n, D) bool."""
-
-    @property
-    def mean(self) -> Tensor:
-        """(n, D), observed cells themselves."""
-
-    @property
-    def deviation(self) -> Tensor:
-        """(n, D), 0 where observed."""
-
-    def inward(self, x: Tensor) -> Tensor:
-        """(n, D) -> white (n, D)."""
-
-    def outward(self, y: Tensor) -> Tensor:
-        """White (m, D) -> departures from the mean (m, D)."""
 
 
 # White coordinates of windows (n, D) with a mask (n, D) and numbers (n,).
@@ -144,15 +120,6 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
         return Batch(*(part.to(device) for part in self))
-
-
-def features(white: Coordinates, frames: int) -> Tensor:
-    """What the encoder is told of every cell besides its value, (n, L, 5 d)."""
-    missing = white.missing
-    deviation = torch.where(missing, torch.log(white.deviation + LEAST_DEVIATION) / 3, 0.0)
-    shape = (len(missing), frames, -1)
-    gaps = gap_features(missing.view(shape))
-    return torch.cat([gaps, white.mean.masked_fill(~missing, 0).view(shape), deviation.view(shape)], -1)
 
 
 class Training:
@@ -273,27 +240,20 @@ class Training:
         clean = white.inward(batch.values).expand_as(batch.noise)
         noisy = torch.where(batch.missing, clean + batch.sigma[:, :, None] * batch.noise, 0.0)
         noisy[0] = 0.0
-        denoised, log_spread = self._denoise(batch, white, noisy)
-        rows = (-1, clean.shape[-1])
-        error = white.outward((denoised - clean).reshape(rows)).view(clean.shape)
+        memory = encode(self.net, white, batch.values, precision=self.how.precision)
+        denoised, log_spread = denoise_with_spread(
+            self.net, white, memory, noisy.flatten(0, 1), batch.sigma.reshape(-1), precision=self.how.precision
+        )
+        error = white.outward(denoised - clean.flatten(0, 1)).view(clean.shape)
         error = torch.where(batch.judged, error / white.deviation.clamp(min=LEAST_DEVIATION), 0.0)
         judged = batch.judged.sum(1).clamp(min=1)
         square = batch.sigma.square()
         loss = (error.square().sum(2) / judged * (square + 1) / square).mean(0)
-        spread = torch.where(batch.judged, crps(error[0].detach(), log_spread), 0.0).sum(1) / judged
+        spread = (
+            torch.where(batch.judged, crps(error[0].detach(), log_spread[: len(batch.values)]), 0.0).sum(1) / judged
+        )
         gradient = torch.autograd.grad((loss + spread).mean(), self._parameters, materialize_grads=True)
         return loss.detach(), gradient
-
-    def _denoise(self, batch: Batch, white: Coordinates, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Denoised windows (draws, n, D) and the logarithm (n, D) of the spread of the first draw."""
-        net, count = self.net, len(batch.values)
-        frames = (count, -1, net.channels)
-        missing = batch.missing.view(frames)
-        told, precision = features(white, missing.shape[1]), self.how.precision
-        memory = net.encode(batch.values.view(frames), missing, told, precision=precision)
-        v, sigma = noisy.reshape(-1, missing.shape[1], net.channels), batch.sigma.reshape(-1)
-        denoised, log_spread = net.denoise_with_spread(v, sigma, memory, precision=precision)
-        return denoised.view(noisy.shape), log_spread[:count].reshape(count, -1)
 
 
 def crps(error: Tensor, log_spread: Tensor) -> Tensor:
