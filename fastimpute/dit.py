@@ -253,8 +253,10 @@ class DiTImputer(IntervalImputer[DiTState]):
         how = DiffusionTraining(steps, precision=self.precision)
         training = Training(net, data, base.bind(series, table).whiten, masking, how, workers, seed=seed)
         kept = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint(series, steps))
+        if kept is not None:
+            kept.restore(training)
         with progress("DiT", steps, cells=steps * table.dim, verbose=self.verbose) as advance:
-            for loss in run(training, steps, kept):
+            for loss in run(training, kept):
                 advance(1, note=f"loss {loss:.3f}")
         training.finish()
         return net

@@ -6,6 +6,7 @@ Setting of arXiv 2510.02216 (synthetic experiments): H = 96 frames of d = 8 chan
 
 from fastimpute.gp.ball import ball_probability, ball_radius
 from fastimpute.gp.conditional import Conditional
+from fastimpute.gp.kronecker import FrameWhitening, KroneckerGaussian
 from fastimpute.gp.latent import NOISE_VARIANCE, observe, observed_map, posterior_mean
 from fastimpute.gp.sequences import MIXTURES, PATTERNS, draw_frames, kernel, pattern, simulate
 
@@ -14,6 +15,8 @@ __all__ = [
     "NOISE_VARIANCE",
     "PATTERNS",
     "Conditional",
+    "FrameWhitening",
+    "KroneckerGaussian",
     "ball_probability",
     "ball_radius",
     "draw_frames",

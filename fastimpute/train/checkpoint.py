@@ -24,6 +24,10 @@ class Resumable(Protocol):
 
     done: int
 
+    @property
+    def steps(self) -> int:
+        """How many in all."""
+
     def step(self) -> float:
         """One step; its loss."""
 
@@ -49,8 +53,8 @@ class Checkpoint:
     every: float = EVERY
     _written: float = field(default_factory=time.monotonic)
 
-    def restore(self, training: Resumable) -> None:
-        """Go on from the file, if there is one.
+    def restore(self, training: Resumable) -> bool:
+        """Set a training to where the file stands; False without a file.
 
         Raises:
             ValueError: the file is damaged, no checkpoint, or one of other data or settings.
@@ -58,7 +62,7 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         if not Path(self.path).exists():
-            return
+            return False
         try:
             with safe_open(os.fspath(self.path), framework="numpy") as file:
                 fingerprint = (file.metadata() or {}).get(FINGERPRINT)
@@ -72,6 +76,7 @@ class Checkpoint:
                 f"checkpoint: {self.path} belongs to other data or settings; delete it or name another file"
             )
         training.unpack(arrays)
+        return True
 
     def write(self, training: Resumable) -> None:
         """Lay the training aside now.
@@ -91,18 +96,13 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.every
 
 
-def run(training: Resumable, steps: int, checkpoint: Checkpoint | None = None) -> Iterator[float]:
-    """Train up to so many steps in all, from the checkpoint on if there is one; yield the loss of each step.
+def run(training: Resumable, checkpoint: Checkpoint | None = None) -> Iterator[float]:
+    """Train to the end and yield the loss of each step.
 
     The checkpoint is written between steps only: a training that breaks off loses the time since the last writing, and
     ends with the bits of one that did not.
-
-    Raises:
-        ValueError: as `Checkpoint.restore`.
     """
-    if checkpoint is not None:
-        checkpoint.restore(training)
-    while training.done < steps:
+    while training.done < training.steps:
         yield training.step()
-        if checkpoint is not None and (training.done == steps or checkpoint.due()):
+        if checkpoint is not None and (training.done == training.steps or checkpoint.due()):
             checkpoint.write(training)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -169,6 +169,11 @@ class Training:
             self._parameters, lr=how.learning_rate, weight_decay=WEIGHT_DECAY, foreach=True
         )
 
+    @property
+    def steps(self) -> int:
+        """How many in all."""
+        return self.how.steps
+
     def step(self) -> float:
         """One step of the optimiser; the loss before it, 1 for an untrained network if the base is right."""
         how, self.done = self.how, self.done + 1
@@ -195,7 +200,8 @@ class Training:
     def pack(self) -> Arrays:
         """All that the steps to come depend on."""
         moments = self._optimiser.state_dict()["state"]
-        packed = {"done": torch.tensor(self.done), "generator": self._generator.get_state()}
+        packed = {"done": torch.tensor(self.done), "steps": torch.tensor(self.how.steps)}
+        packed |= {"generator": self._generator.get_state()}
         packed |= {f"masking.{name}": tensor for name, tensor in self.masking.pack().items()}
         for number, (name, weights) in enumerate(self.net.named_parameters()):
             packed[f"net.{name}"] = weights.detach()
@@ -211,7 +217,7 @@ class Training:
             KeyError, RuntimeError: the arrays are of another network.
         """
         kept = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-        self.done = int(kept["done"])
+        self.done, self.how = int(kept["done"]), replace(self.how, steps=int(kept["steps"]))
         self._generator.set_state(kept["generator"])
         self.masking.unpack({name[8:]: tensor for name, tensor in kept.items() if name.startswith("masking.")})
         names = [name for name, _ in self.net.named_parameters()]
