@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,10 @@ from fastimpute.conformal import Calibration, cell_scores, distance_class, sharp
 from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
 from fastimpute.gaps import Mask, hold_out, hold_out_stretches
-from fastimpute.gaussian import SHORT_GAP
 from fastimpute.regions import region_scores, tiles
 from fastimpute.series import Series
-from fastimpute.settings import typical_gap
 from fastimpute.train.windows import PatchTable
 
-POINT_MASKS, BLOCK_MASKS = 1, 1  # gaps that come in runs depend on each other: one mask has few of them
 MOST_STRETCHES, SHARE_OF_STRETCHES = 120, 4  # a quarter of the windows
 ENOUGH_REGIONS = 60
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of what the network says
@@ -30,16 +28,16 @@ DRAWS, EVALUATIONS = 16, 8
 class HeldOut(NamedTuple):
     """Observed cells (T, N) that neither base nor network sees.
 
-    masks: spread over the series, apart from each other; dense: all in a few windows, for the regions.
+    thin: spread over the series; dense: in a few windows only, for the regions, none of the thin ones.
     """
 
-    masks: list[Mask]
+    thin: Mask
     dense: Mask
 
     @property
     def union(self) -> Mask:
         """(T, N), all of them."""
-        return np.asarray(np.logical_or.reduce([*self.masks, self.dense]))
+        return self.thin | self.dense
 
 
 class Calibrated(NamedTuple):
@@ -77,11 +75,7 @@ def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
     """Cells to hide from everything that is fitted."""
     rows = tiles(series, window)
     dense = hold_out_stretches(series.missing, rows, min(len(rows) // SHARE_OF_STRETCHES, MOST_STRETCHES), seed)
-    masks: list[Mask] = []
-    for number in range(POINT_MASKS if typical_gap(series.missing) < SHORT_GAP else BLOCK_MASKS):
-        gone = np.logical_or.reduce([series.missing, dense, *masks])
-        masks.append(hold_out(series.missing, seed=seed + number) & ~gone)
-    return HeldOut(masks, dense)
+    return HeldOut(hold_out(series.missing, seed=seed) & ~dense, dense)
 
 
 def believe(series: Series, held: Mask, model: Denoising, table: PatchTable) -> dict[str, tuple[float, float, float]]:
@@ -121,14 +115,22 @@ def _errors(filling: Filling, series: Series, held: Mask) -> tuple[float, float,
 
 
 def calibrate(
-    series: Series, held_out: HeldOut, model: Denoising, table: PatchTable, wide: PatchTable, seed: int
+    series: Series,
+    held_out: HeldOut,
+    model: Denoising,
+    fresh: Iterable[tuple[Mask, Denoising]],
+    table: PatchTable,
+    wide: PatchTable,
+    seed: int,
 ) -> Calibrated:
-    """Scores of a model that saw none of the held-out cells.
+    """Scores of models that did not see the cells they are judged on.
 
     Args:
         series: what is to be filled.
         held_out: of `hold_out_all`.
-        model: bound to the series and `table`.
+        model: bound to the series and `table`; base and network saw none of the held-out cells.
+        fresh: further masks, with models whose base did not see them. Their network did, among thousands of other
+            windows and gaps; one mask of gaps that come in runs is too few to tell a quantile.
         table: windows of the mean.
         wide: windows of the draws.
         seed: of the draws and of what is kept.
@@ -141,12 +143,16 @@ def calibrate(
         departures = drawing.draw(series, hidden, held, wide, samples=DRAWS, steps=steps, seed=seed)
         return Trial(held, distance_class(hidden), fill(model, series, hidden, table), departures)
 
-    thin = [trial(held) for held in held_out.masks]
-    classes = np.concatenate([one.classes[one.held] for one in thin])
-    scores = [cell_scores(*one.filling, series.values, one.held) for one in thin]
-    sizes = [cell_scores(one.filling.mean, one.spread, series.values, one.held) for one in thin]
-    scale = sharpest_by_class(np.concatenate(sizes), classes)
-    regions = trial(held_out.dense).regions(series, rows, scale)
-    if len(regions) < ENOUGH_REGIONS:  # those of thin masks hold a little too often, which is better than none
-        regions = np.concatenate([regions, *(one.regions(series, rows, scale) for one in thin)])
-    return Calibrated(Calibration.fit(np.concatenate(scores), classes, seed), scale, regions)
+    thin, dense = trial(held_out.thin), trial(held_out.dense)
+    scale = sharpest_by_class(
+        cell_scores(thin.filling.mean, thin.spread, series.values, thin.held), thin.classes[thin.held]
+    )
+    regions = dense.regions(series, rows, scale)
+    if len(regions) < ENOUGH_REGIONS:  # those of the thin mask hold a little too often, which is better than none
+        regions = np.concatenate([regions, thin.regions(series, rows, scale)])
+    scores, classes = [cell_scores(*thin.filling, series.values, thin.held)], [thin.classes[thin.held]]
+    for held, refitted in fresh:
+        hidden = series.missing | held
+        scores.append(cell_scores(*fill(refitted, series, hidden, table), series.values, held))
+        classes.append(distance_class(hidden)[held])
+    return Calibrated(Calibration.fit(np.concatenate(scores), np.concatenate(classes), seed), scale, regions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastimpute.bases import Base, Choice, Filling, choose_base, fill, fit_like,
 from fastimpute.bases.choose import KINDS
 from fastimpute.bases.lines import straight_lines
 from fastimpute.conformal import Calibration, cell_scores, distance_class
-from fastimpute.gaps import hold_out
+from fastimpute.gaps import Mask, hold_out
 from fastimpute.intervals import IntervalImputer
 from fastimpute.profile import Period, detect_period
 from fastimpute.series import Series
@@ -197,6 +198,20 @@ def at_least(series: Series, rows: int) -> Series:
     )
 
 
+def trial_masks(series: Series, table: PatchTable, seed: int) -> Iterator[Mask]:
+    """Masks (T, N) like the gaps of the data, to calibrate on, each to be filled by a base fitted without it.
+
+    Single cells are soon enough; runs depend on each other, and more masks are worth having where a fit costs little.
+    """
+    points, scores = typical_gap(series.missing) < SHORT_GAP, 0
+    for number in range(1 + int(np.clip(EFFORT / (table.count * table.dim**2), FEWEST_MORE, MOST_MORE))):
+        if points and scores >= ENOUGH_SCORES:
+            return
+        held = hold_out(series.missing, seed=seed + number)
+        scores += int(held.sum())
+        yield held
+
+
 def _calibrate(choice: Choice, series: Series, table: PatchTable, period: Period, seed: int) -> Calibration:
     """Scores of several masks like the gaps of the data, each filled by a base that was fitted without it.
 
@@ -207,13 +222,9 @@ def _calibrate(choice: Choice, series: Series, table: PatchTable, period: Period
         period: steps per day and week.
         seed: of the masks.
     """
-    points = typical_gap(series.missing) < SHORT_GAP
     scores: list[NDArray[Any]] = []
     classes: list[NDArray[Any]] = []
-    for number in range(1 + int(np.clip(EFFORT / (table.count * table.dim**2), FEWEST_MORE, MOST_MORE))):
-        if points and sum(part.size for part in scores) >= ENOUGH_SCORES:
-            break
-        held = hold_out(series.missing, seed=seed + number)
+    for number, held in enumerate(trial_masks(series, table, seed)):
         hidden = series.missing | held
         if number:
             fitted = fit_like(choice, series, hidden, table, period=period, seed=seed)
