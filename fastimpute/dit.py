@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import warnings
-from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastimpute.arguments import check_choice, check_count, seed_of
-from fastimpute.bases import Base, Filling, choose_base, fill, fit_like, refit
+from fastimpute.bases import Base, Filling, choose_base, fill, refit
 from fastimpute.bases.choose import KINDS
 from fastimpute.conformal import distance_class, needed, quantile
 from fastimpute.crew import Crew, crew
@@ -24,7 +22,7 @@ from fastimpute.diffusion.schedule import plan
 from fastimpute.dit_calibration import believe, calibrate, hold_out_all
 from fastimpute.dit_state import DiTState, drawing_patches, new_net, pack_dit, unpack_dit
 from fastimpute.gaps import Mask
-from fastimpute.gaussian import at_least, choose_patches, trial_masks
+from fastimpute.gaussian import at_least, choose_patches
 from fastimpute.intervals import IntervalImputer
 from fastimpute.layouts import read_layout
 from fastimpute.nn.dit import DiT
@@ -179,16 +177,7 @@ class DiTImputer(IntervalImputer[DiTState]):
             net = self._train(series, own, base, fill(base, series, own, table), patches, workers)
             model = Denoising(base, net, workers, self.precision)
             scores = believe(series, held_out.thin, model, table)
-            fresh = (
-                (
-                    held,
-                    replace(
-                        model, base=fit_like(choice, series, series.missing | held, table, period=period, seed=seed)
-                    ),
-                )
-                for held in islice(trial_masks(series, table, seed), 1, None)
-            )
-            calibrated = calibrate(series, held_out, model, fresh, table, wide, seed)
+            calibrated = calibrate(series, held_out, model, table, wide, seed)
         final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
         return DiTState(final, net, patches, calibrated, scores)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -118,19 +117,19 @@ def calibrate(
     series: Series,
     held_out: HeldOut,
     model: Denoising,
-    fresh: Iterable[tuple[Mask, Denoising]],
     table: PatchTable,
     wide: PatchTable,
     seed: int,
 ) -> Calibrated:
-    """Scores of models that did not see the cells they are judged on.
+    """Scores of a model that saw none of the cells it is judged on.
+
+    A network that has seen cells, hidden though they were now and then, fills them better than others: on blocks of
+    ETTh1 its error is .15 there and .17 elsewhere. Further masks over cells it was trained on would promise too much.
 
     Args:
         series: what is to be filled.
         held_out: of `hold_out_all`.
         model: bound to the series and `table`; base and network saw none of the held-out cells.
-        fresh: further masks, with models whose base did not see them. Their network did, among thousands of other
-            windows and gaps; one mask of gaps that come in runs is too few to tell a quantile.
         table: windows of the mean.
         wide: windows of the draws.
         seed: of the draws and of what is kept.
@@ -150,9 +149,6 @@ def calibrate(
     regions = dense.regions(series, rows, scale)
     if len(regions) < ENOUGH_REGIONS:  # those of the thin mask hold a little too often, which is better than none
         regions = np.concatenate([regions, thin.regions(series, rows, scale)])
-    scores, classes = [cell_scores(*thin.filling, series.values, thin.held)], [thin.classes[thin.held]]
-    for held, refitted in fresh:
-        hidden = series.missing | held
-        scores.append(cell_scores(*fill(refitted, series, hidden, table), series.values, held))
-        classes.append(distance_class(hidden)[held])
+    scores = [cell_scores(*one.filling, series.values, one.held) for one in (thin, dense)]
+    classes = [one.classes[one.held] for one in (thin, dense)]
     return Calibrated(Calibration.fit(np.concatenate(scores), np.concatenate(classes), seed), scale, regions)
