@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastimpute.conformal import distance_class, needed, quantile
 from fastimpute.crew import Crew, crew
 from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
-from fastimpute.dit_calibration import believe, calibrate, hold_out_all
+from fastimpute.dit_calibration import Calibrated, believe, calibrate, hold_out_all, narrowing
 from fastimpute.dit_state import DiTState, drawing_patches, new_net, pack_dit, unpack_dit
 from fastimpute.gaps import Mask
 from fastimpute.gaussian import at_least, choose_patches
@@ -38,6 +39,7 @@ from fastimpute.train.windows import PatchSampler
 
 PRECISIONS = ("fp32", "bf16")
 FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 2000, 40
+ROUNDS, FEW_CELLS = 4, 20_000  # small data has few gaps to calibrate on: other ones are held out of further trainings
 
 
 class DiTImputer(IntervalImputer[DiTState]):
@@ -168,18 +170,24 @@ class DiTImputer(IntervalImputer[DiTState]):
         seed, patches = seed_of(self.random_state), self._patches(series)
         table, wide = (patch_table(one, series, Cycles()) for one in (patches, drawing_patches(patches)))
         period = Period() if len(series.segments) > 1 else detect_period(series.values, series.missing)
-        held_out = hold_out_all(series, patches.window, seed)
         kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
-        own = series.missing | held_out.union
-        choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
-        base = refit(choice.base, series, own, table, period=period, seed=seed)
-        with crew() as workers:
-            net = self._train(series, own, base, fill(base, series, own, table), patches, workers)
-            model = Denoising(base, net, workers, self.precision)
-            scores = believe(series, held_out.thin, model, table)
-            calibrated = calibrate(series, held_out, model, table, wide, seed)
-        final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
-        return DiTState(final, net, patches, calibrated, scores)
+        rounds = ROUNDS if (~series.missing).sum() < FEW_CELLS else 1
+        states: list[DiTState] = []
+        for number in range(rounds):
+            held_out = hold_out_all(series, patches.window, seed + number)
+            own = series.missing | held_out.union
+            choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
+            base = refit(choice.base, series, own, table, period=period, seed=seed)
+            final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
+            checkpoint = self.checkpoint if number == 0 else None
+            with crew() as workers:
+                net = self._train(series, own, base, patches, workers, checkpoint)
+                model = Denoising(base, net, workers, self.precision)
+                scores = believe(series, held_out.thin, model, table)
+                calibrated = calibrate(series, held_out, model, table, wide, seed)
+            calibrated = calibrated.over(narrowing(base, final, series, table))
+            states.append(DiTState(final, net, patches, calibrated, scores))
+        return replace(states[0], calibrated=Calibrated.pooled([state.calibrated for state in states], seed))
 
     def _impute_series(self, series: Series, state: DiTState) -> NDArray[np.float32]:
         return self._fill(series, state).mean
@@ -240,7 +248,15 @@ class DiTImputer(IntervalImputer[DiTState]):
             )
         return patches
 
-    def _train(self, series: Series, own: Mask, base: Base, filling: Filling, patches: Patches, workers: Crew) -> DiT:
+    def _train(
+        self,
+        series: Series,
+        own: Mask,
+        base: Base,
+        patches: Patches,
+        workers: Crew,
+        checkpoint: str | os.PathLike[str] | None,
+    ) -> DiT:
         """A denoiser of the windows of a series whose own cells (T, N) it may not know."""
         columns, seed = patches.columns, seed_of(self.random_state)
         dense = patches if len(columns) > 1 else Patches(patches.window, 1, columns)
@@ -248,11 +264,12 @@ class DiTImputer(IntervalImputer[DiTState]):
         steps = self.train_steps or int(np.clip((~own).sum() / CELLS_PER_STEP, FEWEST_STEPS, MOST_STEPS))
         net = new_net(columns.shape[1], patches.window, self.hidden, self.layers, seed)
         sampler = PatchSampler(table, torch.Generator())
+        filling = fill(base, series, own, patch_table(patches, series, Cycles()))
         data = WindowData(torch.from_numpy(filling.mean), torch.from_numpy(own), sampler)
         masking = read_masking(self.masking, torch.from_numpy(series.missing), sampler)
         how = DiffusionTraining(steps, precision=self.precision)
         training = Training(net, data, base.bind(series, table).whiten, masking, how, workers, seed=seed)
-        kept = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint(series, steps))
+        kept = None if checkpoint is None else Checkpoint(checkpoint, self._fingerprint(series, steps))
         if kept is not None:
             kept.restore(training)
         with progress("DiT", steps, cells=steps * table.dim, verbose=self.verbose) as advance:

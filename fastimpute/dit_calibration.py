@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastimpute import metrics
-from fastimpute.bases import Filling, fill
+from fastimpute.bases import Base, Filling, fill
 from fastimpute.conformal import Calibration, cell_scores, distance_class, sharpest_by_class
 from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
@@ -49,6 +50,19 @@ class Calibrated(NamedTuple):
     intervals: Calibration
     scale: NDArray[np.float32]
     regions: NDArray[np.float32]
+
+    @classmethod
+    def pooled(cls, several: Sequence[Calibrated], seed: int) -> Calibrated:
+        """Of models alike, each of which saw none of its own held-out cells."""
+        scores = np.concatenate([one.intervals.scores for one in several])
+        classes = np.concatenate([one.intervals.classes for one in several])
+        scale = np.asarray(np.mean([one.scale for one in several], 0, dtype=np.float32))
+        return cls(Calibration.fit(scores, classes, seed), scale, np.concatenate([one.regions for one in several]))
+
+    def over(self, factor: float) -> Calibrated:
+        """The same widths over a base whose deviations are smaller by a factor."""
+        intervals = Calibration(self.intervals.scores * np.float32(factor), self.intervals.classes)
+        return Calibrated(intervals, self.scale * np.float32(factor), self.regions)
 
 
 class Trial(NamedTuple):
@@ -152,3 +166,14 @@ def calibrate(
     scores = [cell_scores(*one.filling, series.values, one.held) for one in (thin, dense)]
     classes = [one.classes[one.held] for one in (thin, dense)]
     return Calibrated(Calibration.fit(np.concatenate(scores), np.concatenate(classes), seed), scale, regions)
+
+
+def narrowing(before: Base, after: Base, series: Series, table: PatchTable) -> float:
+    """By how much a base that has seen more doubts the missing cells less than before; at least 1.
+
+    Scores were taken over deviations of the one: over those of the other the same scores would promise too much.
+    """
+    if not series.missing.any():
+        return 1.0
+    wide, narrow = (fill(base, series, series.missing, table).deviation for base in (before, after))
+    return max(1.0, float(wide[series.missing].mean() / narrow[series.missing].mean()))

@@ -58,6 +58,7 @@ def main() -> None:
     rows = len(truth) // WINDOW * WINDOW
     shape = (-1, WINDOW, truth.shape[1])
     x, y = (((part[:rows] - mean) / deviation).reshape(shape).astype(np.float32) for part in (given, truth))
+    model(shape[2], 1, options.batch).fit({"X": x[: options.batch]})  # whatever is set up once
     begin = time.perf_counter()
     model(shape[2], 1, options.batch).fit({"X": x})
     epochs = max(1, int(options.seconds / (time.perf_counter() - begin)))
