@@ -167,27 +167,29 @@ class DiTImputer(IntervalImputer[DiTState]):
 
     def _fit_series(self, series: Series) -> DiTState:
         self._check()
-        seed, patches = seed_of(self.random_state), self._patches(series)
+        patches = self._patches(series)
+        rounds = ROUNDS if (~series.missing).sum() < FEW_CELLS else 1
+        states = [self._round(series, patches, number) for number in range(rounds)]
+        pooled = Calibrated.pooled([state.calibrated for state in states], seed_of(self.random_state))
+        return replace(states[0], calibrated=pooled)
+
+    def _round(self, series: Series, patches: Patches, number: int) -> DiTState:
+        """Fit, and calibrate on cells held out from all that was fitted; another number holds out other ones."""
+        seed = seed_of(self.random_state)
         table, wide = (patch_table(one, series, Cycles()) for one in (patches, drawing_patches(patches)))
         period = Period() if len(series.segments) > 1 else detect_period(series.values, series.missing)
+        held_out = hold_out_all(series, patches.window, seed + number)
+        own = series.missing | held_out.union
         kinds = tuple(KINDS) if self.base == "auto" else (self.base,)
-        rounds = ROUNDS if (~series.missing).sum() < FEW_CELLS else 1
-        states: list[DiTState] = []
-        for number in range(rounds):
-            held_out = hold_out_all(series, patches.window, seed + number)
-            own = series.missing | held_out.union
-            choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
-            base = refit(choice.base, series, own, table, period=period, seed=seed)
-            final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
-            checkpoint = self.checkpoint if number == 0 else None
-            with crew() as workers:
-                net = self._train(series, own, base, patches, workers, checkpoint)
-                model = Denoising(base, net, workers, self.precision)
-                scores = believe(series, held_out.thin, model, table)
-                calibrated = calibrate(series, held_out, model, table, wide, seed)
-            calibrated = calibrated.over(narrowing(base, final, series, table))
-            states.append(DiTState(final, net, patches, calibrated, scores))
-        return replace(states[0], calibrated=Calibrated.pooled([state.calibrated for state in states], seed))
+        choice = choose_base(series, held_out.union, table, period=period, seed=seed, kinds=kinds)
+        base = refit(choice.base, series, own, table, period=period, seed=seed)
+        final = refit(choice.base, series, series.missing, table, period=period, seed=seed)
+        with crew() as workers:
+            net = self._train(series, own, base, patches, workers, self.checkpoint if number == 0 else None)
+            model = Denoising(base, net, workers, self.precision)
+            scores = believe(series, held_out.thin, model, table)
+            calibrated = calibrate(series, held_out, model, table, wide, seed)
+        return DiTState(final, net, patches, calibrated.over(narrowing(base, final, series, table)), scores)
 
     def _impute_series(self, series: Series, state: DiTState) -> NDArray[np.float32]:
         return self._fill(series, state).mean
