@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,8 @@ class DiTImputer(IntervalImputer[DiTState]):
             check_count(name, getattr(self, name), least=least, optional=True)
         for name, least in (("hidden", 32), ("layers", 1), ("n_samples", 1), ("evaluations", 2)):
             check_count(name, getattr(self, name), least=least)
+        if self.checkpoint is not None and not Path(self.checkpoint).absolute().parent.is_dir():
+            raise ValueError(f"checkpoint: expected a file in a folder that exists, got {os.fspath(self.checkpoint)!r}")
         if self.hidden % 32:
             raise ValueError(f"hidden: expected a multiple of 32, got {self.hidden}")
 

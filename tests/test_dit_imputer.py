@@ -168,6 +168,10 @@ def test_other_maskings_train(masking: Asked) -> None:
         ({"masking": [(4, 5)], "window": 12}, "masking: 4 blocks of 5 rows do not fit into windows of 12"),
         ({"masking": {"mixed": 0}}, "masking: expected positive shares"),
         ({"window": 0}, "window: expected None or an integer of at least 1, got 0"),
+        (
+            {"checkpoint": "no/such/folder/x"},
+            "checkpoint: expected a file in a folder that exists, got 'no/such/folder/x'",
+        ),
         ({"hidden": 40}, "hidden: expected a multiple of 32, got 40"),
         ({"evaluations": 1}, "evaluations: expected an integer of at least 2, got 1"),
     ],
