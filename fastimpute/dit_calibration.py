@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastimpute import metrics
 from fastimpute.bases import Base, Filling, fill
+from fastimpute.bases.choose import score
 from fastimpute.conformal import Calibration, cell_scores, distance_class, sharpest_by_class
 from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
@@ -118,13 +119,7 @@ def believe(series: Series, held: Mask, model: Denoising, table: PatchTable) -> 
         for layer, factor in ((model.net.write, share), (model.net.write_spread, min(SHARES, key=sharpness))):
             layer.weight.mul_(factor)
             layer.bias.mul_(factor)
-    return {"base": _errors(base, series, held), "network": _errors(net, series, held)}
-
-
-def _errors(filling: Filling, series: Series, held: Mask) -> tuple[float, float, float]:
-    mean, deviation = filling
-    crps = metrics.crps_gaussian(mean, deviation, series.values, held)
-    return metrics.mae(mean, series.values, held), metrics.mse(mean, series.values, held), crps
+    return {"base": score(base, series, held), "network": score(net, series, held)}
 
 
 def calibrate(

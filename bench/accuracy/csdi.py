@@ -3,7 +3,7 @@
     python bench/accuracy/csdi.py DATA.csv HIDDEN.npy --seconds 800 [--windows 40] [--samples 20] [--json F]
 
 Runs in an environment of its own, with `pip install pypots`; it needs numpy and pandas besides, not fastimpute. Windows
-of 48 rows side by side, standardised by the observed cells, the network at PyPOTS' own default sizes for ETT; trained
+of 48 rows side by side, standardised by the observed cells, the network of the sizes below, 50 noise levels; trained
 on all windows until the budget is spent, the number of epochs set from the first one's time. Only some windows are
 sampled, as a sample takes seconds.
 """

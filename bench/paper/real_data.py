@@ -23,6 +23,7 @@ import torch
 
 import fastimpute as fi
 from fastimpute import metrics
+from fastimpute.conformal import coverage_report
 from fastimpute.intervals import IntervalImputer
 
 SETS = {
@@ -62,12 +63,12 @@ class Case:
         lower, upper = (end / self.deviation for end in imputer.predict_interval(self.given, LEVEL))
         narrow, wide = imputer.predict_interval(self.given, ONE_DEVIATION)
         spread = (wide - narrow) / 2 / self.deviation
-        inside = (lower <= self.truth) & (self.truth <= upper)
+        report = coverage_report(lower, upper, self.truth, self.hidden)
         return {
             **self.errors(filled),
             "crps": metrics.crps_gaussian(filled / self.deviation, spread, self.truth, self.hidden),
-            "covers": float(inside[self.hidden].mean()),
-            "width": float((upper - lower)[self.hidden].mean()),
+            "covers": report.coverage,
+            "width": report.width,
             "fit_seconds": fitted - begin,
             "transform_seconds": done - fitted,
         }
