@@ -13,6 +13,7 @@
 #include "common/errors.h"
 #include "dit_block/dit_block.h"
 #include "dit_block/dit_pack.h"
+#include "dit_block_gradient/dit_block_gradient.h"
 
 namespace py = pybind11;
 namespace fi = fastimpute;
@@ -79,6 +80,14 @@ fi::DitBlockArgs<Real> dit_block_args(std::int64_t sequences, std::int64_t token
             at<Real>(out)};
 }
 
+// x, modulation, w_qkv, b_qkv, ... b_down, bias, memory
+using Gradients = std::array<std::uintptr_t, 12>;
+
+fi::DitBlockGradients<float> dit_block_gradients(const Gradients& g) {
+    return {at<float>(g[0]), at<float>(g[1]), at<float>(g[2]), at<float>(g[3]), at<float>(g[4]),  at<float>(g[5]),
+            at<float>(g[6]), at<float>(g[7]), at<float>(g[8]), at<float>(g[9]), at<float>(g[10]), at<float>(g[11])};
+}
+
 bool holds(const fi::DitPack& pack, const Weights& addresses) {
     std::vector<const float*> values;
     for (const std::uintptr_t address : addresses) values.push_back(at<const float>(address));
@@ -118,4 +127,17 @@ void bind_dit_block(py::module_& m) {
         },
         py::arg("sizes"), py::arg("weights"), py::arg("sequences"), py::arg("tokens"), py::arg("x"),
         py::arg("modulation"), py::arg("bias"), py::arg("absent"), py::arg("memory"), py::arg("out"));
+    m.def(
+        "dit_block_gradient",
+        [](std::string_view isa, int threads, const SizesTuple& sizes, const Weights& weights, std::int64_t sequences,
+           std::int64_t tokens, std::uintptr_t x, const SharedTuple& modulation, const BiasTuple& bias,
+           std::uintptr_t absent, const MemoryTuple& memory, std::uintptr_t out_gradient, const Gradients& gradients) {
+            const auto args = dit_block_args<float>(sequences, tokens, x, modulation, bias, absent, memory, 0);
+            const py::gil_scoped_release release;
+            fi::dit_block_gradient(fi::isa_from_name(isa), dit_weights<float>(sizes, weights), threads, args,
+                                   at<const float>(out_gradient), dit_block_gradients(gradients));
+        },
+        py::arg("isa"), py::arg("threads"), py::arg("sizes"), py::arg("weights"), py::arg("sequences"),
+        py::arg("tokens"), py::arg("x"), py::arg("modulation"), py::arg("bias"), py::arg("absent"), py::arg("memory"),
+        py::arg("out_gradient"), py::arg("gradients"));
 }

@@ -155,6 +155,21 @@ def dit_block_ref_f64(
     memory: tuple[int, int, int],
     out: int,
 ) -> None: ...
+def dit_block_gradient(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    weights: _BlockWeights,
+    sequences: int,
+    tokens: int,
+    x: int,
+    modulation: tuple[int, int],
+    bias: tuple[int, int, int, int, int],
+    absent: int,
+    memory: tuple[int, int, int],
+    out_gradient: int,
+    gradients: tuple[int, ...],
+) -> None: ...
 def spt_weights(
     isa: str,
     threads: int,

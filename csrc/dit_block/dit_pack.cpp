@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/errors.h"
+#include "dit_block/dit_checks.h"
 
 namespace fastimpute {
 namespace {
@@ -33,44 +34,14 @@ std::array<std::pair<const float*, std::int64_t>, 8> arrays(const DitWeights<flo
              {w.b_down, hidden}}};
 }
 
-void check(const DitWeights<float>& weights) {
-    static constexpr std::array<std::string_view, 8> kNames = {"w_qkv", "b_qkv", "w_proj", "b_proj",
-                                                               "w_up",  "b_up",  "w_down", "b_down"};
-    if (weights.hidden < 1) throw_invalid(kOp, "hidden", "at least 1", static_cast<long long>(weights.hidden));
-    if (weights.inner < 1) throw_invalid(kOp, "inner", "at least 1", static_cast<long long>(weights.inner));
-    if (weights.heads < 1 || weights.hidden % weights.heads != 0) {
-        throw_invalid(kOp, "heads", "a divisor of hidden = " + std::to_string(weights.hidden),
-                      static_cast<long long>(weights.heads));
-    }
-    const auto values = arrays(weights);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        if (values[i].first == nullptr) throw_invalid(kOp, kNames[i], "an address", std::string_view("null"));
-    }
-}
-
-void check_vector_sizes(const DitWeights<float>& weights) {
-    const std::int64_t hidden = weights.hidden, head = hidden / weights.heads;
-    if (hidden % 32 != 0 || hidden > kMaxDitHidden) {
-        throw_invalid(kOp, "hidden", "a multiple of 32 up to 512 for the vector kernels",
-                      static_cast<long long>(hidden));
-    }
-    if (weights.inner % 32 != 0) {
-        throw_invalid(kOp, "inner", "a multiple of 32 for the vector kernels", static_cast<long long>(weights.inner));
-    }
-    if (head % 8 != 0 || head > kMaxHeadSize) {
-        throw_invalid(kOp, "head size", "a multiple of 8 up to 64 for the vector kernels",
-                      static_cast<long long>(head));
-    }
-}
-
 }  // namespace
 
 DitPack::DitPack(Isa isa, Precision precision, const DitWeights<float>& weights) : isa_(isa), weights_(weights) {
-    check(weights);
+    check_dit_weights(kOp, weights);
     if (!isa_usable(isa)) throw_invalid(kOp, "isa", "usable on this machine", isa_name(isa));
     if (isa != Isa::kRef) {
         kernels_ = find_dit_kernels(isa, precision);
-        check_vector_sizes(weights);
+        check_dit_vector_sizes(kOp, weights);
     } else if (precision == Precision::kBf16) {
         throw_invalid(kOp, "precision", "fp32 for isa \"ref\"", std::string_view("bf16"));
     }

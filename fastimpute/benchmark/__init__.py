@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fastimpute.benchmark.block_cases import block_case
+from fastimpute.benchmark.block_cases import block_case, block_gradient_case
 from fastimpute.benchmark.diffusion_cases import ball_case, diffusion_case
 from fastimpute.benchmark.gaussian_cases import gaussian_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
@@ -101,6 +101,13 @@ def _block_cases(quick: bool) -> Iterator[Case]:
             yield block_case(16, hidden, memory=96, compile_baseline=False)
 
 
+def _block_gradient_cases(quick: bool) -> Iterator[Case]:
+    for hidden in (64,) if quick else (64, 128, 256):
+        yield block_gradient_case(72, hidden, compile_baseline=not quick)
+    if not quick:
+        yield block_gradient_case(72, 64, memory=72, compile_baseline=False)
+
+
 CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "energy_mlp": _energy_cases,
     "score_mlp": _score_cases,
@@ -111,6 +118,7 @@ CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "ball_quantile": _ball_cases,
     "proximal_recursion": _recursion_cases,
     "dit_block": _block_cases,
+    "dit_block_gradient": _block_gradient_cases,
     "gaussian_conditional": _gaussian_cases,
     "unrolled_attention": _unrolled_cases,
 }

@@ -4,6 +4,7 @@ from fastimpute.ops.backends import Availability, isa, use_isa
 from fastimpute.ops.ball_quantile import ball_quantile
 from fastimpute.ops.diffusion_step import StepCoefficients, diffusion_step
 from fastimpute.ops.dit_block import dit_block
+from fastimpute.ops.dit_block_gradient import BlockGradients, dit_block_gradient
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.gaussian_conditional import gaussian_conditional
@@ -18,6 +19,7 @@ from fastimpute.ops.unrolled_attention import unrolled_attention
 __all__ = [
     "AdamState",
     "Availability",
+    "BlockGradients",
     "LossGradients",
     "Noise",
     "Rates",
@@ -25,6 +27,7 @@ __all__ = [
     "ball_quantile",
     "diffusion_step",
     "dit_block",
+    "dit_block_gradient",
     "energy_mlp",
     "energy_mlp_reference",
     "gaussian_conditional",

@@ -1,4 +1,4 @@
-"""`dit_block`: one adaLN-Zero transformer block on short sequences, forward only.
+"""`dit_block`: one adaLN-Zero transformer block on short sequences; its gradient is `dit_block_gradient`.
 
     x <- x + gate1 * (W_proj attention(LN(x) (1 + gain1) + shift1) + b_proj)
     x <- x + gate2 * (W_down GELU(W_up (LN(x) (1 + gain2) + shift2) + b_up) + b_down)
@@ -19,7 +19,7 @@ from fastimpute import _native
 from fastimpute.ops import backends
 from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, wants_grad
 from fastimpute.ops.dit_pack import dit_pack
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import register
 from fastimpute.ops.network import LAYER_NORM_EPS, check_precision, product
 
 OP = "dit_block"
@@ -110,7 +110,7 @@ def dit_block(
     backend: str = "auto",
     precision: str = "fp32",
 ) -> Tensor:
-    """adaLN-Zero transformer block (arXiv 2212.09748) as used for imputation (arXiv 2510.02216), forward only.
+    """adaLN-Zero transformer block (arXiv 2212.09748) as used for imputation (arXiv 2510.02216).
 
         x <- x + gate1 * (W_proj attention(LN(x) (1 + gain1) + shift1) + b_proj)
         x <- x + gate2 * (W_down GELU(W_up (LN(x) (1 + gain2) + shift2) + b_up) + b_down)
@@ -132,7 +132,7 @@ def dit_block(
         token_mask: (n, t) bool, True where a token is no key for any query. A sequence without any key gets attention
             zero.
         memory: (w, m, 2 hidden) with w a divisor of n: keys, then values, of m up to 288 further tokens.
-        backend: "auto", "cpu" or "torch". Only the torch backend differentiates.
+        backend: "auto", "cpu" or "torch". Both differentiate, the cpu backend once and in "fp32".
         precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax.
 
     Returns:
@@ -150,51 +150,53 @@ def dit_block(
         torch.Size([5, 48, 64])
     """
     block = Block(tokens, modulation, w_qkv, b_qkv, w_proj, b_proj, w_up, b_up, w_down, b_down)
-    _check(block, heads, attention_bias, token_mask, memory)
+    check(OP, block, heads, attention_bias, token_mask, memory)
     check_precision(OP, precision)
 
     def refusal() -> str | None:
-        return _refusal(block, heads, attention_bias, token_mask, memory, precision)
+        return refusal_of(block, heads, attention_bias, token_mask, memory, precision)
 
     if backends.choose(OP, backend, refusal) == "torch":
         return reference(*block, heads, attention_bias, token_mask, memory, precision=precision)
-    run = _op if torch.compiler.is_compiling() else _impl
+    recorded = torch.compiler.is_compiling() or wants_grad(*block, attention_bias, memory)
+    run = _op if recorded else _impl
     return cast(Tensor, run(*block, heads, attention_bias, token_mask, memory, precision))
 
 
-def _check(
-    block: Block, heads: int, attention_bias: Tensor | None, token_mask: Tensor | None, memory: Tensor | None
+def check(
+    op: str, block: Block, heads: int, attention_bias: Tensor | None, token_mask: Tensor | None, memory: Tensor | None
 ) -> None:
-    check_tensor(OP, "tokens", block.tokens, (None, None, None), None)
+    """Refuse shapes and dtypes that do not fit, in the name of `op`."""
+    check_tensor(op, "tokens", block.tokens, (None, None, None), None)
     sequences, count, hidden = block.tokens.shape
     dtype = block.tokens.dtype
-    check_number(OP, "heads", heads, least=1)
+    check_number(op, "heads", heads, least=1)
     if hidden % heads:
-        raise ValueError(f"{OP}: heads must divide hidden = {hidden}, got {heads}")
-    check_tensor(OP, "modulation", block.modulation, (None, 6, hidden), dtype)
-    check_tensor(OP, "w_qkv", block.w_qkv, (3 * hidden, hidden), dtype)
-    check_tensor(OP, "b_qkv", block.b_qkv, (3 * hidden,), dtype)
-    check_tensor(OP, "w_proj", block.w_proj, (hidden, hidden), dtype)
-    check_tensor(OP, "b_proj", block.b_proj, (hidden,), dtype)
-    check_tensor(OP, "w_up", block.w_up, (None, hidden), dtype)
-    check_tensor(OP, "b_up", block.b_up, (block.inner,), dtype)
-    check_tensor(OP, "w_down", block.w_down, (hidden, block.inner), dtype)
-    check_tensor(OP, "b_down", block.b_down, (hidden,), dtype)
+        raise ValueError(f"{op}: heads must divide hidden = {hidden}, got {heads}")
+    check_tensor(op, "modulation", block.modulation, (None, 6, hidden), dtype)
+    check_tensor(op, "w_qkv", block.w_qkv, (3 * hidden, hidden), dtype)
+    check_tensor(op, "b_qkv", block.b_qkv, (3 * hidden,), dtype)
+    check_tensor(op, "w_proj", block.w_proj, (hidden, hidden), dtype)
+    check_tensor(op, "b_proj", block.b_proj, (hidden,), dtype)
+    check_tensor(op, "w_up", block.w_up, (None, hidden), dtype)
+    check_tensor(op, "b_up", block.b_up, (block.inner,), dtype)
+    check_tensor(op, "w_down", block.w_down, (hidden, block.inner), dtype)
+    check_tensor(op, "b_down", block.b_down, (hidden,), dtype)
     keys = count
     if memory is not None:
-        check_tensor(OP, "memory", memory, (None, None, 2 * hidden), dtype)
+        check_tensor(op, "memory", memory, (None, None, 2 * hidden), dtype)
         keys += memory.shape[1]
     if attention_bias is not None:
-        check_tensor(OP, "attention_bias", attention_bias, (None, heads, count, keys), dtype)
+        check_tensor(op, "attention_bias", attention_bias, (None, heads, count, keys), dtype)
     if token_mask is not None:
-        check_tensor(OP, "token_mask", token_mask, (sequences, count), torch.bool)
+        check_tensor(op, "token_mask", token_mask, (sequences, count), torch.bool)
     for name, shared in {"modulation": block.modulation, "attention_bias": attention_bias, "memory": memory}.items():
         rows = 1 if shared is None else shared.shape[0]
         if rows < 1 or sequences % rows:
-            raise ValueError(f"{OP}: {name} must have a number of rows that divides n = {sequences}, got {rows}")
+            raise ValueError(f"{op}: {name} must have a number of rows that divides n = {sequences}, got {rows}")
 
 
-def _refusal(
+def refusal_of(
     block: Block,
     heads: int,
     attention_bias: Tensor | None,
@@ -204,8 +206,8 @@ def _refusal(
 ) -> str | None:
     """Why the cpu kernels cannot serve; None when they can."""
     tensors = {**block._asdict(), "attention_bias": attention_bias, "memory": memory}
-    if wants_grad(*tensors.values()):
-        return "gradients are required, which the kernel does not compute"
+    if precision == "bf16" and wants_grad(*tensors.values()):
+        return "gradients are required, which the kernels compute in precision 'fp32' only"
     refusal = kernel_refusal({**tensors, "token_mask": token_mask})
     if refusal is not None:
         return refusal
@@ -248,7 +250,7 @@ def _attention(
     size = query.shape[-1] // heads
     if token_mask is not None:
         query, key = _with_absence(query, key, heads, token_mask)
-    query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
+    query, key, value = (_per_head(part, heads).transpose(1, 2) for part in (query, key, value))
     if precision == "bf16":
         scores = product(query / size**0.5, key.transpose(-1, -2), precision)
         out = product(torch.softmax(scores if bias is None else scores + bias, -1), value, precision)
@@ -259,6 +261,11 @@ def _attention(
     return out.transpose(1, 2).flatten(2)
 
 
+def _per_head(part: Tensor, heads: int) -> Tensor:
+    """(n, t, heads, size) from (n, t, heads size); n may be 0."""
+    return part.view(*part.shape[:2], heads, part.shape[2] // heads)
+
+
 def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Queries and keys with one more feature in every head, whose product is far below zero at absent keys.
 
@@ -267,7 +274,7 @@ def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) ->
     """
     below = max(FAR_BELOW, torch.finfo(key.dtype).min / 4)
     far = functional.pad(token_mask, (0, key.shape[1] - token_mask.shape[1])) * below
-    query, key = (part.view(*part.shape[:2], heads, -1) for part in (query, key))
+    query, key = (_per_head(part, heads) for part in (query, key))
     ones, absent = torch.ones_like(query[..., :1]), far.to(key.dtype)[:, :, None, None].expand(*key.shape[:3], 1)
     return torch.cat([query, ones], -1).flatten(2), torch.cat([key, absent], -1).flatten(2)
 
@@ -275,33 +282,53 @@ def _with_absence(query: Tensor, key: Tensor, heads: int, token_mask: Tensor) ->
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
+class Dense(NamedTuple):
+    """What the kernels read besides the weights, laid out as they want it."""
+
+    tokens: Tensor
+    modulation: Tensor
+    bias: Tensor | None
+    absent: Tensor | None
+    memory: Tensor | None
+
+    @classmethod
+    def of(cls, block: Block, attention_bias: Tensor | None, token_mask: Tensor | None, memory: Tensor | None) -> Dense:
+        return cls(
+            block.tokens.contiguous(),
+            block.modulation.contiguous(),
+            None if attention_bias is None else _by_key(attention_bias),
+            None if token_mask is None else token_mask.contiguous(),
+            None if memory is None or memory.shape[1] == 0 else memory.contiguous(),
+        )
+
+    def addresses(self) -> tuple[Any, ...]:
+        """The arguments of the bindings, from the number of sequences to the memory."""
+        tokens, modulation, bias, absent, memory = self
+        return (
+            *tokens.shape[:2],
+            address(tokens),
+            (address(modulation), modulation.shape[0]),
+            (0, 1, 0, 0, 0)
+            if bias is None
+            else (address(bias), bias.shape[0], bias.stride(0), bias.stride(1), bias.stride(3)),
+            address(absent),
+            (0, 1, 0) if memory is None else (address(memory), *memory.shape[:2]),
+        )
+
+
 def _impl(*arguments: Any) -> Tensor:
     *parts, heads, attention_bias, token_mask, memory, precision = arguments
     block = Block(*parts)
-    tokens, modulation = block.tokens.contiguous(), block.modulation.contiguous()
-    sequences, count, hidden = tokens.shape
-    bias = None if attention_bias is None else _by_key(attention_bias)
-    absent = None if token_mask is None else token_mask.contiguous()
-    memory = None if memory is None or memory.shape[1] == 0 else memory.contiguous()
-    out = torch.empty(sequences, count, hidden, dtype=tokens.dtype)
-    data = (
-        sequences,
-        count,
-        address(tokens),
-        (address(modulation), modulation.shape[0]),
-        (0, 1, 0, 0, 0)
-        if bias is None
-        else (address(bias), bias.shape[0], bias.stride(0), bias.stride(1), bias.stride(3)),
-        address(absent),
-        (0, 1, 0) if memory is None else (address(memory), *memory.shape[:2]),
-        address(out),
-    )
+    dense = Dense.of(block, attention_bias, token_mask, memory)
+    out = torch.empty_like(dense.tokens)
     core = _native.core()
-    if tokens.dtype == torch.float64:
+    if block.tokens.dtype == torch.float64:
         weights = [weight.contiguous() for weight in block.weights()]
-        core.dit_block_ref_f64((hidden, heads, block.inner), tuple(map(address, weights)), *data)
+        sizes = (block.hidden, heads, block.inner)
+        core.dit_block_ref_f64(sizes, tuple(map(address, weights)), *dense.addresses(), address(out))
     else:
-        core.dit_block(dit_pack(block.weights(), heads, precision), torch.get_num_threads(), *data)
+        pack = dit_pack(block.weights(), heads, precision)
+        core.dit_block(pack, torch.get_num_threads(), *dense.addresses(), address(out))
     return out
 
 
@@ -325,4 +352,3 @@ _op = register(
     _impl,
     _fake,
 )
-no_gradient("dit_block", "the cpu backend computes no gradients; use backend='torch'")

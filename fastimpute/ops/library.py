@@ -25,3 +25,8 @@ def no_gradient(name: str, why: str) -> None:
         raise RuntimeError(f"{name}: {why}")
 
     torch.library.register_autograd(f"fastimpute::{name}", backward, lib=library)
+
+
+def differentiate(name: str, keep: Callable[..., None], backward: Callable[..., Any]) -> None:
+    """Gives `fastimpute::<name>` its gradient: `keep(ctx, inputs, output)`, then `backward(ctx, *gradients)`."""
+    torch.library.register_autograd(f"fastimpute::{name}", backward, setup_context=keep, lib=library)

@@ -68,6 +68,13 @@ OPS: dict[str, Op] = {
             source="arXiv 2510.02216",
         ),
         Op(
+            "dit_block_gradient",
+            "gradients of the transformer block by its inputs and weights",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
+        ),
+        Op(
             "diffusion_step",
             "reverse diffusion step on missing cells, counter-based noise",
             ("cpu", "torch"),
