@@ -12,6 +12,7 @@
 
 #include "bind_diffusion.h"
 #include "bind_dit_block.h"
+#include "bind_gaussian_whitening.h"
 #include "bind_unrolled_attention.h"
 #include "common/cpu_features.h"
 #include "common/errors.h"
@@ -545,6 +546,7 @@ PYBIND11_MODULE(_core, m) {
     bind_particle_step(m);
     bind_diffusion(m);
     bind_gaussian_conditional(m);
+    bind_gaussian_whitening(m);
     bind_peak(m);
     bind_mlp_pack(m);
     bind_energy_mlp(m);

@@ -16,18 +16,18 @@ namespace {
 #if defined(__x86_64__)
 constexpr std::array<Kernels, kIsaCount> kTable = {{
     {ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::diffusion_step_rows<float>,
-     ref::ball_windows<float>, ref::gaussian_conditional_group<float>},  // ref
+     ref::ball_windows<float>, ref::gaussian_conditional_group<float>, ref::gaussian_whitening_window<float>},  // ref
     {avx2::spt_weights_group, avx2::particle_step_rows, avx2::diffusion_step_rows, avx2::ball_windows,
-     avx2::gaussian_conditional_group},  // avx2
+     avx2::gaussian_conditional_group, avx2::gaussian_whitening_window},  // avx2
     {avx512::spt_weights_group, avx512::particle_step_rows, avx512::diffusion_step_rows, avx512::ball_windows,
-     avx512::gaussian_conditional_group},  // avx512
+     avx512::gaussian_conditional_group, avx512::gaussian_whitening_window},  // avx512
     {avx512::spt_weights_group, avx512::particle_step_rows, avx512::diffusion_step_rows, avx512::ball_windows,
-     avx512::gaussian_conditional_group},  // avx512bf16
+     avx512::gaussian_conditional_group, avx512::gaussian_whitening_window},  // avx512bf16
 }};
 #else
 constexpr std::array<Kernels, 1> kTable = {
     {{ref::spt_weights_group<float>, ref::particle_step_rows<float>, ref::diffusion_step_rows<float>,
-      ref::ball_windows<float>, ref::gaussian_conditional_group<float>}}};
+      ref::ball_windows<float>, ref::gaussian_conditional_group<float>, ref::gaussian_whitening_window<float>}}};
 #endif
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "common/cpu_features.h"
 #include "diffusion_step/diffusion_step.h"
 #include "gaussian_conditional/gaussian_conditional.h"
+#include "gaussian_whitening/gaussian_whitening.h"
 #include "particle_step/particle_step.h"
 #include "spt_weights/spt_weights.h"
 
@@ -17,6 +18,7 @@ struct Kernels {
     void (*ball_windows)(const BallQuantile<float>&, std::int64_t, std::int64_t, float*);
     std::int64_t (*gaussian_conditional_group)(const GaussianConditional<float>&, const WindowGroup&, const GroupPlan&,
                                                double*);
+    std::int64_t (*gaussian_whitening_window)(const GaussianWhitening<float>&, const GapWindow&, double*);
 };
 
 // Ops without use for an instruction set's additions point at the level below (spt_weights on avx512bf16 runs avx512).

@@ -334,6 +334,24 @@ def gaussian_conditional_ref_f64(
     deviation: int,
     deviation_stride: int,
 ) -> None: ...
+def gaussian_whitening(
+    isa: str,
+    threads: int,
+    sizes: tuple[int, int, int],
+    x: _Rows,
+    missing: _Rows,
+    mean: _Rows,
+    precision: int,
+    outputs: tuple[int, ...],
+) -> None: ...
+def gaussian_whitening_ref_f64(
+    sizes: tuple[int, int, int],
+    x: _Rows,
+    missing: _Rows,
+    mean: _Rows,
+    precision: int,
+    outputs: tuple[int, ...],
+) -> None: ...
 def unrolled_attention(
     isa: str,
     threads: int,

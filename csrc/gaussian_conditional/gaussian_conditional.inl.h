@@ -39,18 +39,26 @@ void centre(const GaussianConditional<float>& params, const WindowGroup& group, 
     }
 }
 
-// The upper part of source[cells, cells]; beyond `count`, rows of the identity.
-void gather_square(const double* source, std::int64_t dim, const std::int64_t* cells, std::int64_t count,
-                   const GroupPlan& plan, double* matrix) {
-    for (std::int64_t i = 0; i < plan.pivots; ++i) {
-        double* row = matrix + i * plan.stride;
-        std::int64_t j = i / kLanes * kLanes;
-        if (i < count) {
-            const double* from = source + cells[i] * dim;
-            for (; j < count; ++j) row[j] = from[cells[j]];
+// Sums of squares of the rows of U^-1 (rows,): the diagonal of (U^T U)^-1, a tile of columns at a time.
+void inverse_diagonal(const double* factored, std::int64_t stride, const double* inverse, std::int64_t rows,
+                      double* tile_columns, double* lanes, double* diagonal) {
+    constexpr std::int64_t kColumns = kTileVectors * kLanes;
+    for (std::int64_t i = 0; i < rows * kLanes; ++i) lanes[i] = 0;
+    for (std::int64_t begin = 0; begin < rows; begin += kColumns) {
+        const std::int64_t end = begin + kColumns < rows ? begin + kColumns : rows;
+        for (std::int64_t i = 0; i < end * kColumns; ++i) tile_columns[i] = 0;
+        for (std::int64_t i = begin; i < end; ++i) tile_columns[i * kColumns + i - begin] = 1;
+        solve_up(factored, stride, inverse, end, tile_columns, kColumns, end - begin);
+        for (std::int64_t i = 0; i < end; ++i) {
+            Vec sum = load(lanes + i * kLanes);
+            for (std::int64_t c = 0; c < end - begin; c += kLanes) {
+                const Vec value = load(tile_columns + i * kColumns + c);
+                sum += value * value;
+            }
+            store(lanes + i * kLanes, sum);
         }
-        for (; j < plan.pivots; ++j) row[j] = i == j ? 1 : 0;
     }
+    for (std::int64_t i = 0; i < rows; ++i) diagonal[i] = sum_of(load(lanes + i * kLanes));
 }
 
 void store_mean(const GaussianConditional<float>& params, std::int64_t window, std::int64_t cell, double value) {
@@ -68,7 +76,8 @@ void store_deviation(const GaussianConditional<float>& params, const WindowGroup
 // P_mm y = -P_mo (x_o - mu_o)
 std::int64_t from_precision(const GaussianConditional<float>& params, const WindowGroup& group, const GroupPlan& plan,
                             const Work& work) {
-    gather_square(params.precision, params.dim, group.missing, group.missing_count, plan, work.matrix);
+    gather_rows(params.precision, params.dim, group.missing, group.missing_count, work.matrix, plan.stride, plan.pivots,
+                0, plan.pivots);
     double* right = work.matrix + work.right;
     for (std::int64_t i = 0; i < plan.pivots; ++i)
         for (std::int64_t w = 0; w < plan.windows; ++w) right[i * plan.stride + w] = 0;
@@ -112,7 +121,8 @@ std::int64_t mean_from_covariance(const GaussianConditional<float>& params, cons
 // Mean and spread: with B = U^-T S_om and z = U^-T (x_o - mu_o), the mean is B^T z and the variance S_mm - B^T B.
 std::int64_t from_covariance(const GaussianConditional<float>& params, const WindowGroup& group, const GroupPlan& plan,
                              const Work& work) {
-    gather_square(params.covariance, params.dim, group.observed, group.observed_count, plan, work.matrix);
+    gather_rows(params.covariance, params.dim, group.observed, group.observed_count, work.matrix, plan.stride,
+                plan.pivots, 0, plan.pivots);
     for (std::int64_t i = 0; i < plan.pivots; ++i) {
         double* row = work.matrix + i * plan.stride;
         const bool real = i < group.observed_count;

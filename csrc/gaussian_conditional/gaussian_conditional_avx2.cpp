@@ -6,7 +6,7 @@
 namespace fastimpute::avx2 {
 namespace {
 constexpr int kLanes = 4;
-#include "gaussian_conditional/factor.inl.h"
+#include "common/factor.inl.h"
 }  // namespace
 #include "gaussian_conditional/gaussian_conditional.inl.h"
 }  // namespace fastimpute::avx2

@@ -2,53 +2,10 @@
 #include <cmath>
 #include <vector>
 
+#include "common/factor_ref.h"
 #include "gaussian_conditional/gaussian_conditional.h"
 
 namespace fastimpute::ref {
-namespace {
-
-constexpr double kLeastPivot = 1e-13;  // of the diagonal
-
-// Lower factor in place; -1, or the pivot that is not positive.
-std::int64_t cholesky(std::vector<double>& matrix, std::int64_t size) {
-    for (std::int64_t i = 0; i < size; ++i) {
-        const double diagonal = matrix[i * size + i];
-        for (std::int64_t j = 0; j <= i; ++j) {
-            double sum = matrix[i * size + j];
-            for (std::int64_t p = 0; p < j; ++p) sum -= matrix[i * size + p] * matrix[j * size + p];
-            if (j < i) {
-                matrix[i * size + j] = sum / matrix[j * size + j];
-            } else if (!(sum > kLeastPivot * diagonal)) {
-                return i;
-            } else {
-                matrix[i * size + i] = std::sqrt(sum);
-            }
-        }
-    }
-    return -1;
-}
-
-// right <- (L L^T)^-1 right
-void solve(const std::vector<double>& lower, std::int64_t size, std::vector<double>& right) {
-    for (std::int64_t i = 0; i < size; ++i) {
-        for (std::int64_t p = 0; p < i; ++p) right[i] -= lower[i * size + p] * right[p];
-        right[i] /= lower[i * size + i];
-    }
-    for (std::int64_t i = size - 1; i >= 0; --i) {
-        for (std::int64_t p = i + 1; p < size; ++p) right[i] -= lower[p * size + i] * right[p];
-        right[i] /= lower[i * size + i];
-    }
-}
-
-std::vector<double> block(const double* matrix, std::int64_t dim, const std::int64_t* cells, std::int64_t count) {
-    std::vector<double> part(count * count);
-    for (std::int64_t i = 0; i < count; ++i)
-        for (std::int64_t j = 0; j < count; ++j) part[i * count + j] = matrix[cells[i] * dim + cells[j]];
-    return part;
-}
-
-}  // namespace
-
 template <typename Real>
 std::int64_t gaussian_conditional_group(const GaussianConditional<Real>& params, const WindowGroup& group,
                                         const GroupPlan& plan, double*) {

@@ -8,6 +8,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fastimpute import ops
+from fastimpute.ops.gaussian_whitening import missing_first
+
 
 @dataclass(frozen=True)
 class Whitening:
@@ -53,28 +56,7 @@ class Whitening:
 
         Source: conditional of arXiv 2510.02216; P_mm (x_m - mean_m) = -P_mo (x_o - mean_o), covariance P_mm^-1.
         """
-        cells, real = missing_first(missing)
-        dim, most = missing.shape[1], cells.shape[1]
-        centred = torch.where(missing, 0.0, values.double() - mean)
-        pull = torch.where(real, -(centred @ precision).gather(1, cells), 0.0)
-        places = (cells[:, :, None] * dim + cells[:, None, :]).view(-1)
-        block = precision.reshape(-1).index_select(0, places).view(len(cells), most, most)
-        both = real[:, :, None] & real[:, None, :]
-        factor = torch.linalg.cholesky(torch.where(both, block, torch.eye(most, dtype=block.dtype)))
-        solved = torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0]
-        rough = factor.float()
-        inverse = torch.linalg.solve_triangular(rough, torch.eye(most).expand_as(rough), upper=False)
-        deviation = torch.where(real, inverse.square().sum(1).sqrt(), 0.0)
-        moved = torch.zeros_like(centred).scatter(1, cells, solved)
-        return cls(
-            missing,
-            torch.where(missing, (moved + mean).float(), values),
-            torch.zeros_like(values).scatter(1, cells, deviation),
-            cells,
-            real,
-            rough,
-            inverse,
-        )
+        return cls(missing, *ops.gaussian_whitening(values, missing, mean, precision))
 
     def inward(self, x: Tensor) -> Tensor:
         """White coordinates (n, D) of windows x (n, D): unit variance at missing cells, 0 where observed."""
@@ -111,10 +93,3 @@ class Whitening:
         inside = torch.where(self.real, drawn.gather(2, index), 0.0).transpose(0, 1)
         turned = torch.where(self.real, (inside @ factor).transpose(0, 1), 0.0)
         return torch.zeros_like(drawn).scatter(2, index, turned).view(rows.shape)
-
-
-def missing_first(missing: Tensor) -> tuple[Tensor, Tensor]:
-    """The cells (n, k) of windows with the missing ones first, in order, and which of them are missing (n, k)."""
-    most = int(missing.sum(1).max()) if missing.numel() else 0
-    cells = missing.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :most]
-    return cells, missing.gather(1, cells)

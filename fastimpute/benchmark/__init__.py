@@ -15,7 +15,7 @@ import torch
 
 from fastimpute.benchmark.block_cases import block_case, block_gradient_case
 from fastimpute.benchmark.diffusion_cases import ball_case, diffusion_case
-from fastimpute.benchmark.gaussian_cases import gaussian_case
+from fastimpute.benchmark.gaussian_cases import gaussian_case, whitening_case
 from fastimpute.benchmark.loop_cases import recursion_case, step_case, weights_case
 from fastimpute.benchmark.measure import Case, Row, measure
 from fastimpute.benchmark.network_cases import energy_case, score_case
@@ -76,6 +76,13 @@ def _gaussian_cases(quick: bool) -> Iterator[Case]:
         yield gaussian_case(256, 336, 0.3, one_mask=True)
 
 
+def _whitening_cases(quick: bool) -> Iterator[Case]:
+    yield whitening_case(32, 168, 0.3)
+    if not quick:
+        yield whitening_case(16, 336, 0.3)
+        yield whitening_case(16, 504, 0.45, blocks=True)
+
+
 def _diffusion_cases(quick: bool) -> Iterator[Case]:
     for noise in (False, True):
         yield diffusion_case(8 if noise else 32, 400 if quick else 1500, 168, noise=noise, compile_baseline=not quick)
@@ -120,6 +127,7 @@ CASES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "dit_block": _block_cases,
     "dit_block_gradient": _block_gradient_cases,
     "gaussian_conditional": _gaussian_cases,
+    "gaussian_whitening": _whitening_cases,
     "unrolled_attention": _unrolled_cases,
 }
 

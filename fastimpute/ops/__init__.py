@@ -8,6 +8,7 @@ from fastimpute.ops.dit_block_gradient import BlockGradients, dit_block_gradient
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_mlp_reference
 from fastimpute.ops.gaussian_conditional import gaussian_conditional
+from fastimpute.ops.gaussian_whitening import WhitenedWindows, gaussian_whitening
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
 from fastimpute.ops.proximal_recursion import proximal_recursion
 from fastimpute.ops.rates import Rates
@@ -24,6 +25,7 @@ __all__ = [
     "Noise",
     "Rates",
     "StepCoefficients",
+    "WhitenedWindows",
     "ball_quantile",
     "diffusion_step",
     "dit_block",
@@ -31,6 +33,7 @@ __all__ = [
     "energy_mlp",
     "energy_mlp_reference",
     "gaussian_conditional",
+    "gaussian_whitening",
     "isa",
     "particle_step",
     "proximal_recursion",

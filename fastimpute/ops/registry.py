@@ -108,6 +108,13 @@ OPS: dict[str, Op] = {
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
+        Op(
+            "gaussian_whitening",
+            "conditional mean of masked Gaussian windows and the factors that make the rest white",
+            ("cpu", "torch"),
+            ("avx2", "avx512"),
+            source="arXiv 2510.02216",
+        ),
     )
 }
 

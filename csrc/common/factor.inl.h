@@ -150,28 +150,6 @@ static inline void solve_up(const double* factored, std::int64_t stride, const d
     });
 }
 
-// Sums of squares of the rows of U^-1 (rows,): the diagonal of (U^T U)^-1, a tile of columns at a time.
-static inline void inverse_diagonal(const double* factored, std::int64_t stride, const double* inverse,
-                                    std::int64_t rows, double* tile_columns, double* lanes, double* diagonal) {
-    constexpr std::int64_t kColumns = kTileVectors * kLanes;
-    for (std::int64_t i = 0; i < rows * kLanes; ++i) lanes[i] = 0;
-    for (std::int64_t begin = 0; begin < rows; begin += kColumns) {
-        const std::int64_t end = begin + kColumns < rows ? begin + kColumns : rows;
-        for (std::int64_t i = 0; i < end * kColumns; ++i) tile_columns[i] = 0;
-        for (std::int64_t i = begin; i < end; ++i) tile_columns[i * kColumns + i - begin] = 1;
-        solve_up(factored, stride, inverse, end, tile_columns, kColumns, end - begin);
-        for (std::int64_t i = 0; i < end; ++i) {
-            Vec sum = load(lanes + i * kLanes);
-            for (std::int64_t c = 0; c < end - begin; c += kLanes) {
-                const Vec value = load(tile_columns + i * kColumns + c);
-                sum += value * value;
-            }
-            store(lanes + i * kLanes, sum);
-        }
-    }
-    for (std::int64_t i = 0; i < rows; ++i) diagonal[i] = sum_of(load(lanes + i * kLanes));
-}
-
 // out[r * out_row + w] = sum over p of matrix row cells[r] times vector w, for kRows rows and kVectors vectors of
 // `size` numbers each.
 template <int kRows, int kVectors>
@@ -221,4 +199,20 @@ static inline void dot_all(const double* matrix, std::int64_t size, const std::i
         dot_block<4>(matrix, size, cells + r, vectors, vector_stride, count, out + r * out_row, out_row);
     for (; r < rows; ++r)
         dot_block<1>(matrix, size, cells + r, vectors, vector_stride, count, out + r * out_row, out_row);
+}
+
+// Rows [begin, end) of the upper part of source[cells, cells] (source (dim, dim), `count` cells); beyond them, of the
+// identity, up to `rows`, a whole number of vectors.
+static inline void gather_rows(const double* source, std::int64_t dim, const std::int64_t* cells, std::int64_t count,
+                               double* matrix, std::int64_t stride, std::int64_t rows, std::int64_t begin,
+                               std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+        double* row = matrix + i * stride;
+        std::int64_t j = i / kLanes * kLanes;
+        if (i < count) {
+            const double* from = source + cells[i] * dim;
+            for (; j < count; ++j) row[j] = from[cells[j]];
+        }
+        for (; j < rows; ++j) row[j] = i == j ? 1 : 0;
+    }
 }

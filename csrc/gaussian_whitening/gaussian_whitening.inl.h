@@ -1,0 +1,165 @@
+// One window, once for all instruction sets: included inside the namespace of one of them, after common/factor.inl.h.
+
+namespace {
+
+typedef float FloatVec __attribute__((vector_size(kLanes * 4)));
+
+// Where a window's numbers lie in its scratch.
+struct Work {
+    double* matrix;
+    std::int64_t stride;
+    std::int64_t pivots;
+    double* inverse;  // reciprocal pivots
+    double* tile_columns;
+    double* variance;  // of the columns of a tile
+    double* right;
+    double* centred;
+};
+
+[[gnu::always_inline]] inline Work carve(const WhiteningPlan& plan, double* scratch) {
+    Work work;
+    work.matrix = scratch;
+    work.stride = plan.stride;
+    work.pivots = plan.pivots;
+    work.inverse = work.matrix + plan.pivots * plan.stride;
+    work.tile_columns = work.inverse + plan.pivots;
+    work.variance = work.tile_columns + plan.pivots * WhiteningPlan::kTileColumns;
+    work.right = work.variance + WhiteningPlan::kTileColumns;
+    work.centred = work.right + plan.pivots;
+    return work;
+}
+
+void store_floats(float* target, const double* source, std::int64_t count) {
+    std::int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+        const FloatVec value = __builtin_convertvector(load(source + i), FloatVec);
+        std::memcpy(target + i, &value, sizeof(value));
+    }
+    for (; i < count; ++i) target[i] = static_cast<float>(source[i]);
+}
+
+// The block P_mm and the right-hand side -P_mo (x_o - mu_o), four rows of the precision at a time.
+void gather(const GaussianWhitening<float>& params, const GapWindow& window, const Work& work) {
+    const float* x = params.x + window.row * params.x_stride;
+    const double* mean = params.mean + window.row * params.mean_stride;
+    const std::uint8_t* missing = params.missing + window.row * params.missing_stride;
+    for (std::int64_t i = 0; i < params.dim; ++i)
+        work.centred[i] = missing[i] ? 0 : mean[i] - static_cast<double>(x[i]);
+    for (std::int64_t i = 0; i < work.pivots; i += 4) {
+        const std::int64_t own = window.count - i < 4 ? window.count - i : 4;
+        for (std::int64_t r = own < 0 ? 0 : own; r < 4; ++r) work.right[i + r] = 0;
+        dot_all(params.precision, params.dim, window.cells + i, own, work.centred, params.dim, 1, work.right + i, 1);
+        gather_rows(params.precision, params.dim, window.cells, window.count, work.matrix, work.stride, work.pivots, i,
+                    i + 4);
+    }
+}
+
+// right <- (U^T U)^-1 right
+void solve_right(const Work& work) {
+    double* right = work.right;
+    for (std::int64_t first = 0; first < work.pivots; first += kLanes) {
+        const double* rows = work.matrix + first * work.stride;
+        for (int r = 0; r < kLanes; ++r) {
+            double value = right[first + r];
+            for (int q = 0; q < r; ++q) value -= rows[q * work.stride + first + r] * right[first + q];
+            right[first + r] = value * work.inverse[first + r];
+        }
+        for (std::int64_t j = first + kLanes; j < work.pivots; j += kLanes) {
+            Vec value = load(right + j);
+#pragma GCC unroll 8
+            for (int r = 0; r < kLanes; ++r) value -= splat(right[first + r]) * load(rows + r * work.stride + j);
+            store(right + j, value);
+        }
+    }
+    for (std::int64_t first = work.pivots - kLanes; first >= 0; first -= kLanes) {
+        const double* rows = work.matrix + first * work.stride;
+        Vec sum[kLanes] = {};
+        for (std::int64_t j = first + kLanes; j < work.pivots; j += kLanes) {
+            const Vec value = load(right + j);
+#pragma GCC unroll 8
+            for (int r = 0; r < kLanes; ++r) sum[r] += value * load(rows + r * work.stride + j);
+        }
+        for (int r = kLanes - 1; r >= 0; --r) {
+            double value = right[first + r] - sum_of(sum[r]);
+            for (int q = r + 1; q < kLanes; ++q) value -= rows[r * work.stride + first + q] * right[first + q];
+            right[first + r] = value * work.inverse[first + r];
+        }
+    }
+}
+
+// Rows of L, the columns of U, a square of one vector at a time; zeros beyond the diagonal.
+void store_factor(const GaussianWhitening<float>& params, const GapWindow& window, const Work& work) {
+    float* target = params.factor + window.row * params.most * params.most;
+    for (std::int64_t first = 0; first < window.count; first += kLanes) {
+        const std::int64_t rows = window.count - first < kLanes ? window.count - first : kLanes;
+        for (std::int64_t column = 0; column < first; column += kLanes) {
+            const double* square = work.matrix + column * work.stride + first;
+            for (std::int64_t r = 0; r < rows; ++r) {
+                float* row = target + (first + r) * params.most + column;
+#pragma GCC unroll 8
+                for (int c = 0; c < kLanes; ++c) row[c] = static_cast<float>(square[c * work.stride + r]);
+            }
+        }
+        for (std::int64_t i = first; i < first + rows; ++i) {
+            float* row = target + i * params.most;
+            for (std::int64_t j = first; j <= i; ++j) row[j] = static_cast<float>(work.matrix[j * work.stride + i]);
+            std::memset(row + i + 1, 0, static_cast<std::size_t>(params.most - i - 1) * sizeof(float));
+        }
+    }
+}
+
+// L^-1 = U^-T, a tile of columns at a time, and the sums of squares of its columns, the diagonal of (U^T U)^-1.
+void store_inverse(const GaussianWhitening<float>& params, const GapWindow& window, const Work& work) {
+    float* target = params.inverse + window.row * params.most * params.most;
+    for_tiles(0, work.pivots, [&](std::int64_t begin, auto tile) __attribute__((always_inline)) {
+        constexpr int kVectors = sizeof(tile) / sizeof(Vec) / kLanes;
+        constexpr std::int64_t kColumns = kVectors * kLanes;
+        double* columns = work.tile_columns - begin * kColumns;  // row `begin` is the first that is not zero
+        for (std::int64_t i = 0; i < kColumns * kColumns; ++i) work.tile_columns[i] = 0;
+        for (std::int64_t i = 0; i < kColumns; ++i) work.tile_columns[i * (kColumns + 1)] = 1;
+        Vec variance[kVectors] = {};
+        const std::int64_t width = window.count - begin < kColumns ? window.count - begin : kColumns;
+        for (std::int64_t first = begin; first < work.pivots; first += kLanes) {
+            if (first < begin + kColumns)
+                tile.read(columns + first * kColumns, kColumns);
+            else
+                tile = {};
+            tile.subtract(work.matrix + begin * work.stride + first, 1, work.stride, work.tile_columns, kColumns,
+                          first - begin);
+            tile.solve_down(work.matrix + first * work.stride + first, work.stride, work.inverse + first);
+            tile.write(columns + first * kColumns, kColumns);
+#pragma GCC unroll 8
+            for (int r = 0; r < kLanes; ++r)
+#pragma GCC unroll 3
+                for (int c = 0; c < kVectors; ++c) variance[c] += tile.at[r][c] * tile.at[r][c];
+            const std::int64_t end = window.count < first + kLanes ? window.count : first + kLanes;
+            for (std::int64_t i = first; i < end; ++i)
+                store_floats(target + i * params.most + begin, columns + i * kColumns, width);
+        }
+        for (int c = 0; c < kVectors; ++c) store(work.variance + c * kLanes, variance[c]);
+        for (std::int64_t i = 0; i < width; ++i) {
+            const std::int64_t cell = window.row * params.dim + window.cells[begin + i];
+            params.deviation[cell] = static_cast<float>(__builtin_sqrt(work.variance[i]));
+            float* row = target + (begin + i) * params.most;
+            std::memset(row + begin + width, 0, static_cast<std::size_t>(params.most - begin - width) * sizeof(float));
+        }
+    });
+}
+
+}  // namespace
+
+std::int64_t gaussian_whitening_window(const GaussianWhitening<float>& params, const GapWindow& window,
+                                       double* scratch) {
+    const Work work = carve(WhiteningPlan::of(window.count), scratch);
+    gather(params, window, work);
+    const std::int64_t bad = factor(work.matrix, work.stride, work.pivots, work.pivots, work.inverse);
+    if (bad >= 0) return bad;
+    solve_right(work);
+    const double* mean = params.mean + window.row * params.mean_stride;
+    for (std::int64_t i = 0; i < window.count; ++i)
+        params.filled[window.row * params.dim + window.cells[i]] =
+            static_cast<float>(mean[window.cells[i]] + work.right[i]);
+    store_factor(params, window, work);
+    store_inverse(params, window, work);
+    return -1;
+}

@@ -1,0 +1,218 @@
+"""`gaussian_whitening`: coordinates in which what a Gaussian leaves open of a window is white (arXiv 2510.02216).
+
+    filled_m = mu_m - P_mm^-1 P_mo (x_o - mu_o)      P_mm = L L^T      deviation = sqrt(diag(P_mm^-1))
+
+with P the precision, m the missing and o the observed cells of a window: L^T (x_m - filled_m) has unit covariance.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastimpute import _native
+from fastimpute.ops import backends
+from fastimpute.ops.checks import (
+    address,
+    check_number,
+    check_tensor,
+    kernel_refusal,
+    row_stride,
+    rows_contiguous,
+    wants_grad,
+)
+from fastimpute.ops.library import no_gradient, register
+
+OP = "gaussian_whitening"
+
+
+class WhitenedWindows(NamedTuple):
+    """What `gaussian_whitening` returns of n windows with at most k missing cells, in the dtype of x where floating."""
+
+    filled: Tensor
+    deviation: Tensor
+    cells: Tensor
+    real: Tensor
+    factor: Tensor
+    inverse: Tensor
+
+
+def missing_first(missing: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """The cells (n, k) of windows with the missing ones first, in order, and which of them are missing (n, k)."""
+    most = most_missing(missing) if most is None else most
+    cells = missing.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :most]
+    return cells, missing.gather(1, cells)
+
+
+def most_missing(missing: Tensor) -> int:
+    """The largest number of missing cells of a window; 0 without windows."""
+    return int(missing.sum(1).max()) if missing.numel() else 0
+
+
+def reference(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor) -> WhitenedWindows:
+    """`gaussian_whitening` in plain PyTorch, all windows padded to the largest k, in the dtype of `precision`, rounded
+    to that of x at the end; differentiable."""
+    cells, real = missing_first(missing)
+    rows, most = cells.shape
+    identity = torch.eye(most, dtype=precision.dtype)
+    both = real[:, :, None] & real[:, None, :]
+    block = torch.where(both, precision[cells[:, :, None], cells[:, None, :]], identity)
+    factor = _cholesky(block, cells)
+    inverse = torch.linalg.solve_triangular(factor, identity.expand(rows, most, most), upper=False)
+    mean = mean.to(precision.dtype)
+    centred = torch.where(missing, 0.0, x.to(precision.dtype) - mean)
+    pull = torch.where(real, -(centred @ precision).gather(1, cells), 0.0)
+    moved = torch.zeros_like(centred).scatter(1, cells, torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0])
+    spread = torch.where(real, inverse.square().sum(1).sqrt(), 0.0)
+    return WhitenedWindows(
+        torch.where(missing, (moved + mean).to(x.dtype), x),
+        torch.zeros_like(centred).scatter(1, cells, spread).to(x.dtype),
+        cells,
+        real,
+        factor.to(x.dtype),
+        inverse.to(x.dtype),
+    )
+
+
+def _cholesky(block: Tensor, cells: Tensor) -> Tensor:
+    if not block.numel():
+        return block
+    lower: Tensor
+    lower, bad = torch.linalg.cholesky_ex(block)
+    if bool(bad.any()):
+        window = int(bad.nonzero()[0, 0])
+        raise ValueError(
+            f"{OP}: precision must be positive definite, but in window {window} the pivot of cell "
+            f"{int(cells[window, int(bad[window]) - 1])} is not positive"
+        )
+    return lower
+
+
+def gaussian_whitening(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    precision: Tensor,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> WhitenedWindows:
+    """Condition Gaussian windows on what is observed, with the factors that make the rest white (arXiv 2510.02216,
+    section 2: mu_cond and the covariance P_mm^-1).
+
+    The kernel computes in double and rounds once; a window costs what its own missing cells cost, not the largest
+    window's. The factors are row-major: their users multiply a few rows by them from the right, ``rows @ factor``,
+    which streams through them, and the gradient by those rows reads the same memory.
+
+    Args:
+        x: (n, D) windows in standardised units; what stands at missing cells is ignored, NaN included.
+        missing: (n, D) bool, True where missing.
+        mean: (D,) or (1, D) mean of a window, or (n, D), one for each; float64 is worth having.
+        precision: (D, D) symmetric positive definite, the inverse of the covariance; float64 is worth having.
+        backend: "auto", "cpu" or "torch".
+        threads: of the kernel, None takes torch's; the bits do not depend on it.
+
+    Returns:
+        filled (n, D): conditional mean where missing, x bit for bit where observed; deviation (n, D): conditional
+        standard deviation where missing, 0 where observed; cells (n, k) int64: the missing cells of a window in order,
+        filled up to the largest number k of them with its observed cells in order; real (n, k) bool: which are missing;
+        factor (n, k, k): L, beyond the missing cells the identity; inverse (n, k, k): L^-1.
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype or range; a precision that is not positive definite
+            (naming the window and the cell); or an explicit backend that cannot serve.
+
+    Example:
+        >>> import torch
+        >>> from fastimpute.ops import gaussian_whitening
+        >>> precision = torch.linalg.inv(torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+        >>> x, missing = torch.tensor([[2.0, 0.0]]), torch.tensor([[False, True]])
+        >>> white = gaussian_whitening(x, missing, torch.zeros(2), precision)
+        >>> [round(part[0, 1].item(), 3) for part in (white.filled, white.deviation)]
+        [1.6, 0.6]
+        >>> round(white.inverse.item(), 3)
+        0.6
+    """
+    check_tensor(OP, "x", x, (None, None), None)
+    rows, dim = x.shape
+    check_tensor(OP, "missing", missing, (rows, dim), torch.bool)
+    each = isinstance(mean, Tensor) and mean.dim() == 2
+    check_tensor(OP, "mean", mean, (1 if each and len(mean) == 1 else rows, dim) if each else (dim,), None)
+    check_tensor(OP, "precision", precision, (dim, dim), None)
+    if dim < 1:
+        raise ValueError(f"{OP}: x must have at least one column, got shape {tuple(x.shape)}")
+    if threads is not None:
+        check_number(OP, "threads", threads, least=1)
+    if backends.choose(OP, backend, lambda: _refusal(x, mean, precision)) == "torch":
+        return reference(x, missing, mean, precision)
+    run = _op if torch.compiler.is_compiling() else _impl
+    *parts, factors = run(x, missing, mean, precision, most_missing(missing), threads or 0)
+    return WhitenedWindows(*parts, *factors)
+
+
+def _refusal(x: Tensor, mean: Tensor, precision: Tensor) -> str | None:
+    if wants_grad(x, mean, precision):
+        return "gradients are required, which the kernel does not compute"
+    for name, tensor in (("mean", mean), ("precision", precision)):
+        if tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}"
+    return kernel_refusal({"x": x})
+
+
+# The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number. Both factors come
+# as one tensor (2, n, k, k): malloc gives memory back above twice its largest block, which two tensors of one size are
+# at once, and faults on fresh pages take longer than the arithmetic.
+
+_Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    precision, mean = precision.double(), mean.double().contiguous()
+    if not precision.is_contiguous():
+        precision = precision.mT.contiguous()  # symmetric, and often transposed as torch.linalg leaves it
+    x, missing = rows_contiguous(x), rows_contiguous(missing)
+    rows, dim = x.shape
+    outputs = (
+        torch.empty((rows, dim), dtype=x.dtype),
+        torch.empty((rows, dim), dtype=x.dtype),
+        torch.empty((rows, most), dtype=torch.int64),
+        torch.empty((rows, most), dtype=torch.bool),
+        torch.empty((2, rows, most, most), dtype=x.dtype),
+    )
+    arguments = (
+        (rows, dim, most),
+        (address(x), row_stride(x)),
+        (address(missing), row_stride(missing)),
+        (address(mean), dim if mean.dim() == 2 and len(mean) > 1 else 0),
+        address(precision),
+        (*(address(part) for part in outputs[:4]), *(address(factor) for factor in outputs[4])),
+    )
+    core = _native.core()
+    if x.dtype == torch.float64:
+        core.gaussian_whitening_ref_f64(*arguments)
+    else:
+        core.gaussian_whitening(backends.isa(), threads or torch.get_num_threads(), *arguments)
+    return outputs
+
+
+def _fake(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    rows = x.shape[0]
+    return (
+        x.new_empty(x.shape),
+        x.new_empty(x.shape),
+        x.new_empty((rows, most), dtype=torch.int64),
+        x.new_empty((rows, most), dtype=torch.bool),
+        x.new_empty((2, rows, most, most)),
+    )
+
+
+_op = register(
+    "gaussian_whitening",
+    "(Tensor x, Tensor missing, Tensor mean, Tensor precision, int most, int threads) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _impl,
+    _fake,
+)
+no_gradient("gaussian_whitening", "the cpu backend computes no gradients; use backend='torch'")
