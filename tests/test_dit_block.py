@@ -260,18 +260,6 @@ def test_new_weights_are_seen(precision: str) -> None:
         torch.testing.assert_close(value, expected, rtol=0.05, atol=0.3 if precision == "bf16" else 1e-3)
 
 
-def test_gradients_in_bfloat16_take_the_torch_backend() -> None:
-    example = case(2, 9, 32)
-    tokens = example.tokens.clone().requires_grad_()
-    arguments = example._replace(tokens=tokens).arguments()
-    ops.dit_block(*arguments, precision="bf16").sum().backward()
-    assert tokens.grad is not None
-    with pytest.raises(ValueError, match="gradients are required"):
-        ops.dit_block(*arguments, backend="cpu", precision="bf16")
-    with pytest.raises(RuntimeError, match="expected precision 'fp32', got 'bf16'"):
-        op(*arguments, "bf16").sum().backward()
-
-
 def test_reference_passes_gradcheck() -> None:
     example = case(2, 3, 8, 2, memory=2, mask=True)
     arguments = list(example.arguments(torch.float64))

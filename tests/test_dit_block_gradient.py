@@ -89,6 +89,14 @@ def test_autograd_of_the_block_calls_it(isa: str) -> None:
     assert all(same_bits(left, right) for left, right in zip(found, wanted, strict=True))
 
 
+def test_in_either_precision_it_is_the_gradient_of_the_float32_block(precision: str) -> None:
+    example = case(4, 9, 32)
+    tokens = example.tokens.requires_grad_()
+    out = ops.dit_block(*example.arguments(), backend="cpu", precision=precision)
+    (found,) = torch.autograd.grad(out, tokens, direction(example))
+    assert same_bits(found, gradients(example).tokens)
+
+
 def test_only_what_is_asked_for_gets_a_gradient() -> None:
     block = DiTBlock(32, 4)
     tokens = torch.randn(2, 9, 32)

@@ -141,8 +141,7 @@ class DiT(nn.Module):
             missing: (n, L, d) bool, True where a value is missing.
             features: (n, L, feature_dim); None: `gap_features(missing)`.
             calendar: (n, calendar_dim), the calendar phase of each window; None exactly when calendar_dim is 0.
-            backend, precision: of the blocks, as in `fastimpute.ops.dit_block`. Only "torch" differentiates; "auto"
-                takes it when gradients are needed.
+            backend, precision: of the blocks, as in `fastimpute.ops.dit_block`.
 
         Raises:
             ValueError: shapes that do not fit the network.

@@ -15,7 +15,7 @@ class DiTBlock(nn.Module):
     ``forward(tokens, condition, bias, absent, memory)`` maps ``(n, t, hidden)`` to the same shape. ``condition``
     ``(q, hidden)``, ``bias`` ``(b, heads, t, t + m)`` and ``memory`` ``(w, m, 2 hidden)`` (keys, then values) may have
     fewer rows than there are sequences: sequence i reads row i modulo their number. The gates start at zero: an
-    untrained block is the identity. Without gradients the fused kernel runs (`fastimpute.ops.dit_block`).
+    untrained block is the identity. Forward and back it runs in fused kernels (`fastimpute.ops.dit_block`).
 
     Raises:
         ValueError: ``hidden`` is no multiple of ``heads``.

@@ -132,8 +132,9 @@ def dit_block(
         token_mask: (n, t) bool, True where a token is no key for any query. A sequence without any key gets attention
             zero.
         memory: (w, m, 2 hidden) with w a divisor of n: keys, then values, of m up to 288 further tokens.
-        backend: "auto", "cpu" or "torch". Both differentiate, the cpu backend once and in "fp32".
-        precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax.
+        backend: "auto", "cpu" or "torch". Both differentiate, the cpu backend once.
+        precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax. The cpu backend's
+            gradient is that of the float32 block in either case.
 
     Returns:
         The tokens after the block, (n, t, hidden).
@@ -206,8 +207,6 @@ def refusal_of(
 ) -> str | None:
     """Why the cpu kernels cannot serve; None when they can."""
     tensors = {**block._asdict(), "attention_bias": attention_bias, "memory": memory}
-    if precision == "bf16" and wants_grad(*tensors.values()):
-        return "gradients are required, which the kernels compute in precision 'fp32' only"
     refusal = kernel_refusal({**tensors, "token_mask": token_mask})
     if refusal is not None:
         return refusal

@@ -120,8 +120,7 @@ def dit_block_gradient(
     def refusal() -> str | None:
         if tokens.numel() == 0:
             return "there is nothing to differentiate"
-        with torch.no_grad():
-            return refusal_of(block, heads, attention_bias, token_mask, memory, "fp32")
+        return refusal_of(block, heads, attention_bias, token_mask, memory, "fp32")
 
     if backends.choose(OP, backend, refusal) == "torch":
         return reference(out_gradient, *block, heads, attention_bias, token_mask, memory)
@@ -192,14 +191,12 @@ no_gradient(OP, "a second derivative needs backend='torch'")
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *block, heads, attention_bias, token_mask, memory, precision = inputs
+    *block, heads, attention_bias, token_mask, memory, _ = inputs
     ctx.save_for_backward(*block, attention_bias, token_mask, memory)
-    ctx.heads, ctx.precision = heads, precision
+    ctx.heads = heads
 
 
 def _backward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
-    if ctx.precision != "fp32":
-        raise RuntimeError(f"{OP}: expected precision 'fp32', got {ctx.precision!r}; use backend='torch'")
     *block, attention_bias, token_mask, memory = ctx.saved_tensors
     if out_gradient.numel() == 0:
         zeros = [None if part is None else torch.zeros_like(part) for part in (*block, attention_bias, memory)]
