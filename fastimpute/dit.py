@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
 from fastimpute.dit_calibration import Calibrated, believe, calibrate, hold_out_all, narrowing
 from fastimpute.dit_state import DiTState, drawing_patches, new_net, pack_dit, unpack_dit
+from fastimpute.draws import Draws
 from fastimpute.gaps import Mask
 from fastimpute.gaussian import at_least, choose_patches
 from fastimpute.intervals import IntervalImputer
@@ -30,7 +33,7 @@ from fastimpute.layouts import read_layout
 from fastimpute.nn.dit import DiT
 from fastimpute.profile import Period, detect_period
 from fastimpute.progress import progress
-from fastimpute.regions import ConfidenceRegion, tiles, typical_distances
+from fastimpute.regions import ConfidenceRegion, distances, tiles
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint, run
@@ -130,7 +133,11 @@ class DiTImputer(IntervalImputer[DiTState]):
         layout = read_layout(X)
         self._check_sensors(layout)
         series = Series.from_layout(layout, self.scaler_)
-        drawn = self._draws(series.select(np.flatnonzero(self.live_)), count)
+        alive = series.select(np.flatnonzero(self.live_))
+        with self._drawing(alive, count) as draws:
+            drawn = draws.departures()[:, : alive.shape[0]]
+        drawn *= self.state_.calibrated.scale[distance_class(alive.missing)]
+        drawn += self._fill(alive, self.state_).mean
         return np.stack([_array(self._close(layout, series, self.live_, one)) for one in drawn])
 
     def confidence_region(self, X: Any, level: float = 0.95, n_samples: int | None = None) -> ConfidenceRegion:
@@ -159,10 +166,14 @@ class DiTImputer(IntervalImputer[DiTState]):
         layout = read_layout(X)
         self._check_sensors(layout)
         series = Series.from_layout(layout, self.scaler_)
-        drawn, rows = self._draws(series, count), tiles(series, self.state_.patches.window)
-        centre = np.where(series.missing, series.scaler.unscale(drawn.mean(0)), layout.raw)
-        radius = factor * typical_distances(drawn, series.missing, rows)
-        return ConfidenceRegion(rows, centre.astype(np.float64), radius, series.missing, series.scaler.std)
+        with self._drawing(series, count) as draws:
+            departures = draws.moments().widened(self.state_.calibrated.scale[distance_class(draws.hidden)])
+        moved, deviation = (part[: len(layout.raw)] for part in (departures.mean, departures.deviation))
+        mean = series.scaler.unscale(self._fill(series, self.state_).mean + moved)
+        centre = np.where(series.missing, mean, layout.raw).astype(np.float64)
+        rows = tiles(series, self.state_.patches.window)
+        radius = factor * distances(deviation, series.missing, rows)
+        return ConfidenceRegion(rows, centre, radius, series.missing, series.scaler.std)
 
     # ---- hooks of BaseImputer ----------------------------------------------------------------------------------
 
@@ -203,18 +214,14 @@ class DiTImputer(IntervalImputer[DiTState]):
             mean, deviation = fill(model, long, long.missing, table)
         return Filling(mean[: series.shape[0]], deviation[: series.shape[0]])
 
-    def _draws(self, series: Series, count: int) -> NDArray[np.float32]:
-        state = self.state_
-        long = at_least(series, state.patches.window)
-        table, steps = state.drawing_table(long), plan(self.evaluations)
+    @contextmanager
+    def _drawing(self, series: Series, count: int) -> Iterator[Draws]:
+        """Draws of a series that may have got rows at its end."""
+        long = at_least(series, self.state_.patches.window)
+        table, seed = self.state_.drawing_table(long), seed_of(self.random_state)
         with crew() as workers:
-            model = Denoising(state.base.bind(long, table), state.net, workers, self.precision)
-            seed = seed_of(self.random_state)
-            drawn = model.draw(long, long.missing, long.missing, table, samples=count, steps=steps, seed=seed)
-        drawn = drawn[:, : series.shape[0]]
-        drawn *= state.calibrated.scale[distance_class(series.missing)]
-        drawn += self._fill(series, state).mean
-        return drawn
+            model = Denoising(self.state_.base.bind(long, table), self.state_.net, workers, self.precision)
+            yield Draws(model, long, long.missing, long.missing, table, count, plan(self.evaluations), seed)
 
     def _interval_series(
         self, series: Series, state: DiTState, level: float

@@ -15,6 +15,7 @@ from fastimpute.bases.choose import score
 from fastimpute.conformal import Calibration, cell_scores, distance_class, sharpest_by_class
 from fastimpute.denoising import Denoising
 from fastimpute.diffusion.schedule import plan
+from fastimpute.draws import Draws, Moments
 from fastimpute.gaps import Mask, hold_out, hold_out_stretches
 from fastimpute.regions import region_scores, tiles
 from fastimpute.series import Series
@@ -67,22 +68,22 @@ class Calibrated(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a model makes of held-out cells (T, N), and the departures (S, T, N) of its draws from that."""
+    """What a model makes of held-out cells (T, N), and how its draws depart from that."""
 
     held: Mask
     classes: NDArray[np.int64]
     filling: Filling
-    departures: NDArray[np.float32]
+    departures: Moments
 
     @property
-    def spread(self) -> NDArray[np.float32]:
+    def spread(self) -> NDArray[np.float64]:
         """(T, N), root mean square of the departures."""
-        return np.asarray(np.sqrt(np.square(self.departures).mean(0)))
+        return np.asarray(np.sqrt(self.departures.square))
 
     def regions(self, series: Series, rows: NDArray[np.int64], scale: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of the windows that have held-out cells, draws widened by `scale`."""
-        draws = self.filling.mean + scale[self.classes] * self.departures
-        return region_scores(draws, series.values, self.held, rows)
+        widened = self.departures.widened(scale[self.classes])
+        return region_scores(self.filling.mean + widened.mean, widened.deviation, series.values, self.held, rows)
 
 
 def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
@@ -148,7 +149,7 @@ def calibrate(
 
     def trial(held: Mask) -> Trial:
         hidden = series.missing | held
-        departures = drawing.draw(series, hidden, held, wide, samples=DRAWS, steps=steps, seed=seed)
+        departures = Draws(drawing, series, hidden, held, wide, DRAWS, steps, seed).moments()
         return Trial(held, distance_class(hidden), fill(model, series, hidden, table), departures)
 
     thin, dense = trial(held_out.thin), trial(held_out.dense)

@@ -59,14 +59,13 @@ def distances(error: Table, cells: Mask, rows: NDArray[np.int64]) -> NDArray[np.
     return np.sqrt(np.add.reduceat(square.sum(1), rows[:, 0]))
 
 
-def typical_distances(draws: Table, cells: Mask, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Root mean square distance (W,) of draws (S, T, N) from their mean, S - 1 degrees of freedom."""
-    return distances(draws.std(0, ddof=1, dtype=np.float64), cells, rows)
+def region_scores(
+    centre: Table, deviation: Table, truth: Table, cells: Mask, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Distance of the truth (T, N) from the mean of draws over their typical one, of windows with any of the cells.
 
-
-def region_scores(draws: Table, truth: Table, cells: Mask, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Distance of the truth from the mean of draws over their typical one, of windows that have any of the cells."""
-    typical = typical_distances(draws, cells, rows)
-    away = distances(truth - draws.mean(0), cells, rows)
+    The typical distance is the root mean square one, that is, of the draws' deviation (T, N).
+    """
+    typical, away = distances(deviation, cells, rows), distances(truth - centre, cells, rows)
     asked = typical > 0
     return np.asarray(away[asked] / typical[asked], np.float32)

@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 
 import fastimpute as fi
 from fastimpute import DiTImputer
-from fastimpute.bases import GaussianBase
-from fastimpute.crew import crew
-from fastimpute.denoising import Denoising, most_central
-from fastimpute.diffusion.schedule import plan
-from fastimpute.nn import DiT
-from fastimpute.nn.white_denoiser import FEATURES
+from fastimpute.conformal import quantile
+from fastimpute.regions import distances
 from fastimpute.saved import read_model, write_model
-from fastimpute.series import Series
-from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint
 from fastimpute.train.diffusion import Training
 from fastimpute.train.masking import Asked
@@ -82,36 +76,18 @@ def test_regions_hold_the_truth_as_often_as_asked(simulated: Simulated) -> None:
     np.testing.assert_array_equal(region.centre[~hidden], given[~hidden])
 
 
+def test_regions_are_those_of_the_draws(simulated: Simulated) -> None:
+    _, hidden, given, imputer = simulated
+    region, draws = imputer.confidence_region(given, level=0.9), imputer.sample(given)
+    np.testing.assert_allclose(region.centre, draws.mean(0), atol=1e-5)
+    typical = distances(draws.std(0, ddof=1) / region.scale, hidden, region.rows)
+    np.testing.assert_allclose(region.radius, quantile(imputer.state_.calibrated.regions, 0.9) * typical, rtol=1e-5)
+
+
 def test_regions_grow_with_the_level(simulated: Simulated) -> None:
     _, _, given, imputer = simulated
     narrow, wide = (imputer.confidence_region(given, level, n_samples=9).radius for level in (0.5, 0.9))
     assert (narrow <= wide).all()
-
-
-def test_an_untrained_network_draws_the_joint_conditional_of_the_base() -> None:
-    rng = np.random.default_rng(0)
-    truth = np.cumsum(rng.normal(size=(400, 1)), 0)
-    truth -= np.linspace(0, truth[-1, 0], 400)[:, None]
-    gone = np.zeros(truth.shape, bool)
-    gone[203:207] = True
-    series = Series.read(np.where(gone, np.nan, truth))
-    table = patch_table(Patches(12, 2, np.zeros((1, 1), np.int64)), series, Cycles())
-    base = GaussianBase.fit(series, series.missing, table)
-    with crew() as workers:
-        model = Denoising(base, DiT(1, 12, hidden=32, feature_dim=FEATURES), workers)
-        draws = model.draw(series, gone, gone, table, samples=3000, steps=plan(16), seed=0)[:, 203:207, 0]
-    patch = int(most_central(table.starts, 12, 400)[204])
-    first = int(table.starts[patch])
-    at = np.arange(203, 207) - first
-    joint = torch.linalg.inv(torch.linalg.inv(base.moments.covariance)[at][:, at]).numpy()
-    np.testing.assert_allclose(np.cov(draws[:, :2].T), joint[:2, :2], rtol=0.12)
-
-
-def test_every_row_belongs_to_a_window_that_holds_it() -> None:
-    starts = np.array([0, 5, 9, 10])
-    owner = starts[most_central(starts, 8, 18)]
-    rows = np.arange(18)
-    assert ((owner <= rows) & (rows < owner + 8)).all()
 
 
 def test_draws_intervals_and_regions_survive_saving(tmp_path: Path, simulated: Simulated) -> None:
