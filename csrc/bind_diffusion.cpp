@@ -1,5 +1,3 @@
-#include "bind_diffusion.h"
-
 #include <pybind11/stl.h>
 
 #include <array>
@@ -8,6 +6,8 @@
 #include <tuple>
 
 #include "ball_quantile/ball_quantile.h"
+#include "bind.h"
+#include "bind_arguments.h"
 #include "common/cpu_features.h"
 #include "diffusion_step/diffusion_step.h"
 
@@ -16,13 +16,6 @@ namespace fi = fastimpute;
 
 namespace {
 
-template <typename T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-// (seed, keys, keys_stride, sensors, sample, step); keys = 0: no noise.
-using NoiseTuple = std::tuple<std::uint64_t, std::uintptr_t, std::int64_t, std::int64_t, std::uint32_t, std::uint32_t>;
 // An array and the distance of its rows in elements.
 using RowsTuple = std::tuple<std::uintptr_t, std::int64_t>;
 
@@ -32,7 +25,6 @@ fi::DiffusionStep<Real> diffusion_step_params(const std::array<std::int64_t, 3>&
                                               const RowsTuple& denoised, const RowsTuple& previous,
                                               const RowsTuple& missing, const RowsTuple& v_new,
                                               const std::array<double, 4>& coefficients, const NoiseTuple& noise) {
-    const auto& [seed, keys, keys_stride, sensors, sample, step] = noise;
     return {sizes[0],
             sizes[1],
             sizes[2],
@@ -50,7 +42,7 @@ fi::DiffusionStep<Real> diffusion_step_params(const std::array<std::int64_t, 3>&
             static_cast<Real>(coefficients[1]),
             static_cast<Real>(coefficients[2]),
             static_cast<Real>(coefficients[3]),
-            {seed, at<const std::int64_t>(keys), keys_stride, sensors, sample, step}};
+            noise_of(noise)};
 }
 
 void bind_diffusion_step(py::module_& m) {

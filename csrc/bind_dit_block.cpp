@@ -1,16 +1,14 @@
-#include "bind_dit_block.h"
-
 #include <pybind11/stl.h>
 
 #include <array>
 #include <cstdint>
-#include <string>
 #include <string_view>
 #include <tuple>
 #include <vector>
 
+#include "bind.h"
+#include "bind_arguments.h"
 #include "common/cpu_features.h"
-#include "common/errors.h"
 #include "dit_block/dit_block.h"
 #include "dit_block/dit_pack.h"
 #include "dit_block_gradient/dit_block_gradient.h"
@@ -30,17 +28,6 @@ using SharedTuple = std::tuple<std::uintptr_t, std::int64_t>;
 using BiasTuple = std::tuple<std::uintptr_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
 // (address, rows, tokens)
 using MemoryTuple = std::tuple<std::uintptr_t, std::int64_t, std::int64_t>;
-
-template <typename T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-fi::Precision precision_from_name(std::string_view name) {
-    if (name == "fp32") return fi::Precision::kFp32;
-    if (name == "bf16") return fi::Precision::kBf16;
-    fi::throw_invalid("DitPack", "precision", "\"fp32\" or \"bf16\"", name);
-}
 
 template <typename Real>
 fi::DitWeights<Real> dit_weights(const SizesTuple& sizes, const Weights& w) {
@@ -100,7 +87,7 @@ void bind_dit_block(py::module_& m) {
     py::class_<fi::DitPack>(m, "DitPack")
         .def(py::init([](std::string_view isa, std::string_view precision, const SizesTuple& sizes, const Weights& w) {
                  const py::gil_scoped_release release;
-                 return fi::DitPack(fi::isa_from_name(isa), precision_from_name(precision),
+                 return fi::DitPack(fi::isa_from_name(isa), precision_from_name("DitPack", precision),
                                     dit_weights<float>(sizes, w));
              }),
              py::arg("isa"), py::arg("precision"), py::arg("sizes"), py::arg("weights"))

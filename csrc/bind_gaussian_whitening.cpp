@@ -1,5 +1,3 @@
-#include "bind_gaussian_whitening.h"
-
 #include <pybind11/stl.h>
 
 #include <array>
@@ -7,6 +5,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "bind.h"
+#include "bind_arguments.h"
 #include "common/cpu_features.h"
 #include "gaussian_whitening/gaussian_whitening.h"
 
@@ -21,11 +21,6 @@ using SizesTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 using RowsTuple = std::tuple<std::uintptr_t, std::int64_t>;
 // filled, deviation, cells, real, factor, inverse
 using Outputs = std::array<std::uintptr_t, 6>;
-
-template <typename T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 template <typename Real>
 fi::GaussianWhitening<Real> params_of(const SizesTuple& sizes, const RowsTuple& x, const RowsTuple& missing,

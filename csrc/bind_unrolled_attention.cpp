@@ -1,11 +1,11 @@
-#include "bind_unrolled_attention.h"
-
 #include <pybind11/stl.h>
 
 #include <cstdint>
 #include <string_view>
 #include <tuple>
 
+#include "bind.h"
+#include "bind_arguments.h"
 #include "common/cpu_features.h"
 #include "unrolled_attention/unrolled_attention.h"
 
@@ -13,11 +13,6 @@ namespace py = pybind11;
 namespace fi = fastimpute;
 
 namespace {
-
-template <typename T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 // (sequences, frames, channels)
 using SequencesTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
