@@ -14,32 +14,14 @@ import platform
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from data_sets import SETS, hidden_cells, table
 
 import fastimpute as fi
 from fastimpute.evaluation import impute_and_score, standardised_scores
 from fastimpute.layouts import read_layout
 
-SETS = {
-    "etth1": "etth1.csv",
-    "illness": "illness.csv",
-    "exchange": "exchange.csv",
-    "metr_la_week": "metr_la_week.csv",
-    "traffic20": "traffic20.csv",
-    "guangzhou": "guangzhou.csv",
-}
 MASKS = ("0.1", "0.3", "0.5", "0.7", "block")
-
-
-def table(folder: Path, name: str) -> np.ndarray:
-    """The truth (T, N) without time stamps: the imputer finds its periods by itself."""
-    frame = pd.read_csv(folder / SETS[name])
-    return frame.drop(columns="date", errors="ignore").to_numpy(np.float64)
-
-
-def hidden_cells(shape: tuple[int, int], mask: str, seed: int) -> np.ndarray:
-    return fi.masks.block(shape, 0.3, seed) if mask == "block" else fi.masks.point(shape, float(mask), seed)
 
 
 def row(truth: np.ndarray, name: str, mask: str, seed: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Errors and uncertainty on real data with cells hidden: the transformer beside its Gaussian base and straight lines.
 
-    python bench/paper/real_data.py DATA_FOLDER [--sets etth1 ...] [--masks 0.3 block] [--seeds 0] [--json F]
+    python bench/accuracy/real_data.py DATA_FOLDER [--sets etth1 ...] [--masks 0.3 block] [--seeds 0] [--json F]
 
 Every row is one data set, mask and mask seed: default settings, `random_state=0`, errors and widths over the hidden
 cells in units of each sensor's deviation. "CRPS" takes each interval's 68 % half width as a Gaussian's deviation, "of
@@ -18,22 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from data_sets import SETS, hidden_cells, table
 
 import fastimpute as fi
 from fastimpute import metrics
 from fastimpute.conformal import coverage_report
 from fastimpute.intervals import IntervalImputer
 
-SETS = {
-    "etth1": "etth1.csv",
-    "illness": "illness.csv",
-    "exchange": "exchange.csv",
-    "metr_la_week": "metr_la_week.csv",
-    "traffic20": "traffic20.csv",
-    "guangzhou": "guangzhou.csv",
-}
 LEVEL, ONE_DEVIATION = 0.95, 0.6827
 Table = np.ndarray
 
@@ -89,11 +81,7 @@ class Case:
 
 def row(truth: Table, mask: str, seed: int, samples: int) -> dict[str, Any]:
     """One data set, mask and seed."""
-    if mask == "block":
-        hidden = fi.masks.block(truth.shape, 0.3, seed)
-    else:
-        hidden = fi.masks.point(truth.shape, float(mask), seed)
-    case = Case(truth, hidden)
+    case = Case(truth, hidden_cells(truth.shape, mask, seed))
     transformer = fi.DiTImputer(random_state=0, verbose=False)
     ours = case.run(transformer)
     ours |= case.draw(transformer, samples)
@@ -127,12 +115,12 @@ def main() -> None:
     if options.json and options.json.exists():
         rows = json.loads(options.json.read_text())["rows"]
     for name in options.sets:
-        frame = pd.read_csv(options.folder / SETS[name]).drop(columns="date", errors="ignore")
+        truth = table(options.folder, name)
         for mask in options.masks:
             for seed in options.seeds:
                 key = f"{name} {mask} {seed}"
                 if key not in rows:
-                    rows[key] = row(frame.to_numpy(np.float64), mask, seed, options.samples)
+                    rows[key] = row(truth, mask, seed, options.samples)
                 show(name, mask, seed, rows[key])
                 if options.json:
                     setting = {
