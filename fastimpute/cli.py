@@ -44,7 +44,7 @@ def main() -> None:
     except (ValueError, TypeError) as error:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
-        print("fastimpute: interrupted, nothing was written", file=sys.stderr)
+        print("fastimpute: interrupted, no result was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

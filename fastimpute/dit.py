@@ -284,7 +284,7 @@ class DiTImputer(IntervalImputer[DiTState]):
         kept = None if checkpoint is None else Checkpoint(checkpoint, self._fingerprint(series, steps))
         if kept is not None:
             kept.restore(training)
-        with progress("DiT", steps, cells=steps * table.dim, verbose=self.verbose) as advance:
+        with progress("DiT", steps, done=training.done, cells=steps * table.dim, verbose=self.verbose) as advance:
             for loss in run(training, kept):
                 advance(1, note=f"loss {loss:.3f}")
         training.finish()

@@ -15,12 +15,15 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(description: str, total: float, *, cells: float = 0.0, verbose: bool = True) -> Iterator[Advance]:
+def progress(
+    description: str, total: float, *, done: float = 0.0, cells: float = 0.0, verbose: bool = True
+) -> Iterator[Advance]:
     """Show a bar on stderr for the length of the block.
 
     Args:
         description: what is being done.
         total: units of work in all.
+        done: those of them that lie behind already; they do not count in the rate.
         cells: table cells those units fill in all, for the rate in cells/s; 0 shows no rate.
         verbose: False shows nothing; True shows the bar where stderr is a terminal.
 
@@ -45,14 +48,14 @@ def progress(description: str, total: float, *, cells: float = 0.0, verbose: boo
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task: TaskID = bar.add_task(description, total=total, rate="", note="")
+        task: TaskID = bar.add_task(description, total=total, completed=done, rate="", note="")
 
         def advance(units: float = 1.0, *, note: str | None = None) -> None:
             bar.advance(task, units)
             state = bar.tasks[0]
             elapsed = state.elapsed or 0.0
             if cells and elapsed > 0:
-                bar.update(task, rate=f"{cells_per_second(cells * state.completed / total, elapsed)}")
+                bar.update(task, rate=f"{cells_per_second(cells * (state.completed - done) / total, elapsed)}")
             if note is not None:
                 bar.update(task, note=note)
 

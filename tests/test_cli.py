@@ -233,3 +233,51 @@ def test_interrupt_leaves_no_output(where: str, number: int, status: int, source
     assert "Traceback" not in complaint
     assert list(tmp_path.iterdir()) == [source]
     assert source.read_bytes() == before
+
+
+# A short training that says when it stands at its third step, laid aside after every step, and then takes its time.
+TRAINING = """
+import sys, time
+from fastimpute import dit
+from fastimpute.train.checkpoint import Checkpoint
+from fastimpute.train.diffusion import Training
+dit.FEWEST_STEPS = dit.MOST_STEPS = 5
+dit.ROUNDS = 1
+if {broken!r}:
+    Checkpoint.due = lambda _: True
+    step = Training.step
+    def slowly(training):
+        if training.done == 3:
+            print("working", flush=True)
+            time.sleep(60)
+        return step(training)
+    Training.step = slowly
+from fastimpute.cli import main
+sys.argv = ["fastimpute", "impute", *{arguments!r}, "--method", "dit", "--quiet"]
+main()
+"""
+
+
+def training(*arguments: object, broken: bool = False) -> subprocess.Popen[str]:
+    code = TRAINING.format(broken=broken, arguments=[*map(str, arguments)])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_from_its_checkpoint(source: Path, tmp_path: Path) -> None:
+    aside, target, whole = (tmp_path / name for name in ("training.safetensors", "out.csv", "whole.csv"))
+    process = training(source, target, "--checkpoint", aside, broken=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint.split("\n") == ["", "fastimpute: interrupted, no result was written", ""]  # after ^C
+    assert sorted(tmp_path.iterdir()) == sorted([source, aside])
+    for arguments in ((source, target, "--checkpoint", aside), (source, whole)):
+        again = training(*arguments)
+        assert again.communicate(timeout=120) == ("", "")
+        assert again.returncode == 0
+    assert target.read_bytes() == whole.read_bytes()

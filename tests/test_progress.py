@@ -16,14 +16,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def on_terminal(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:
+def on_terminal(monkeypatch: pytest.MonkeyPatch, total: float = 2, **settings: Any) -> str:
     """What a terminal sees of two units of work."""
     stream = Terminal()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         patch.setenv("TERM", "xterm")
         patch.setenv("COLUMNS", "120")
-        with progress("training", total=2, cells=1e6, **settings) as advance:
+        with progress("training", total=total, cells=1e6, **settings) as advance:
             advance()
             advance(note="held-out MAE 0.1")
     return stream.getvalue()
@@ -33,6 +33,13 @@ def test_a_terminal_sees_share_rate_and_note(monkeypatch: pytest.MonkeyPatch) ->
     seen = on_terminal(monkeypatch)
     for part in ("training", "100%", "cells/s", "held-out MAE 0.1"):
         assert part in seen
+
+
+def test_work_taken_up_again_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = on_terminal(monkeypatch, total=8, done=6)
+    assert " 75%" in seen
+    assert "100%" in seen
+    assert "  0%" not in seen
 
 
 def test_verbose_false_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
