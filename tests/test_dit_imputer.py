@@ -128,6 +128,11 @@ def test_a_window_longer_than_the_series_shrinks_with_a_warning() -> None:
         dit(window=500).fit(gappy())
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_window_nobody_asked_for_shrinks_without_a_word() -> None:
+    assert np.isfinite(dit(window=None).fit_transform(gappy(rows=4))).all()
+
+
 @pytest.mark.parametrize("masking", ["mixed", "random", "adaptive", {"look-alike": 3, "mixed": 1}, [(1, 4), (2, 1)]])
 def test_other_maskings_train(masking: Asked) -> None:
     X = gappy()

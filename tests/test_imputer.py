@@ -116,6 +116,7 @@ def test_frame_of_mixed_types_keeps_each(imputer: Factory) -> None:
     assert not filled.isna().any(axis=None)
 
 
+@pytest.mark.filterwarnings("ignore:.*window.*")
 def test_nullable_integers_become_floating_where_filled(imputer: Factory) -> None:
     X = pd.DataFrame({"a": pd.array([1, None, 3, 5], dtype="Int64"), "b": pd.array([1, 2, 3, 4], dtype="Int64")})
     filled = imputer().fit_transform(X)
