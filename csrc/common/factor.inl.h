@@ -150,6 +150,38 @@ static inline void solve_up(const double* factored, std::int64_t stride, const d
     });
 }
 
+// U^-T (rows, rows), lower triangular, a tile of columns at a time in `columns` (rows x kTileVectors vectors), and the
+// sums of squares of its columns, the diagonal of (U^T U)^-1. body(begin, first, block, width): the rows from `first`
+// on, kLanes of them, of the columns from `begin` on, `width` of them; above row `begin` they are zero.
+template <typename Body>
+[[gnu::always_inline]] static inline void inverse_tiles(const double* factored, std::int64_t stride,
+                                                        const double* inverse, std::int64_t rows, double* columns,
+                                                        double* diagonal, const Body& body) {
+    for_tiles(0, rows, [&](std::int64_t begin, auto tile) __attribute__((always_inline)) {
+        constexpr int kVectors = sizeof(tile) / sizeof(Vec) / kLanes;
+        constexpr std::int64_t kColumns = kVectors * kLanes;
+        for (std::int64_t i = 0; i < kColumns * kColumns; ++i) columns[i] = 0;
+        for (std::int64_t i = 0; i < kColumns; ++i) columns[i * (kColumns + 1)] = 1;
+        Vec square[kVectors] = {};
+        for (std::int64_t first = begin; first < rows; first += kLanes) {
+            double* block = columns + (first - begin) * kColumns;
+            if (first < begin + kColumns)
+                tile.read(block, kColumns);
+            else
+                tile = {};
+            tile.subtract(factored + begin * stride + first, 1, stride, columns, kColumns, first - begin);
+            tile.solve_down(factored + first * stride + first, stride, inverse + first);
+            tile.write(block, kColumns);
+#pragma GCC unroll 8
+            for (int r = 0; r < kLanes; ++r)
+#pragma GCC unroll 3
+                for (int c = 0; c < kVectors; ++c) square[c] += tile.at[r][c] * tile.at[r][c];
+            body(begin, first, block, kColumns);
+        }
+        for (int c = 0; c < kVectors; ++c) store(diagonal + begin + c * kLanes, square[c]);
+    });
+}
+
 // out[r * out_row + w] = sum over p of matrix row cells[r] times vector w, for kRows rows and kVectors vectors of
 // `size` numbers each.
 template <int kRows, int kVectors>

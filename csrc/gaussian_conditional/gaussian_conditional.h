@@ -70,9 +70,9 @@ struct GroupPlan {
         return plan;
     }
 
-    // Doubles: the matrix, reciprocal pivots, a tile of the inverse, its row norms, centred windows.
+    // Doubles: the matrix, reciprocal pivots, a tile of the inverse, centred windows.
     std::int64_t scratch(std::int64_t dim) const {
-        return pivots * (stride + 1 + kTileColumns + kPad) + windows * padded(dim) + kPad;
+        return pivots * (stride + 1 + kTileColumns) + windows * padded(dim) + kPad;
     }
 };
 

@@ -8,7 +8,6 @@ struct Work {
     double* matrix;
     double* inverse;
     double* tile_columns;
-    double* lanes;
     double* centred;
     std::int64_t centred_stride;
     std::int64_t right;  // first column of the right-hand sides
@@ -19,8 +18,7 @@ struct Work {
     work.matrix = scratch;
     work.inverse = work.matrix + plan.pivots * plan.stride;
     work.tile_columns = work.inverse + plan.pivots;
-    work.lanes = work.tile_columns + plan.pivots * GroupPlan::kTileColumns;
-    work.centred = work.lanes + plan.pivots * GroupPlan::kPad;
+    work.centred = work.tile_columns + plan.pivots * GroupPlan::kTileColumns;
     work.centred_stride = (dim + GroupPlan::kPad - 1) / GroupPlan::kPad * GroupPlan::kPad;
     work.right = plan.pivots + plan.cross;
     return work;
@@ -37,28 +35,6 @@ void centre(const GaussianConditional<float>& params, const WindowGroup& group, 
             centred[cell] = static_cast<double>(x[cell]) - params.mean[cell];
         }
     }
-}
-
-// Sums of squares of the rows of U^-1 (rows,): the diagonal of (U^T U)^-1, a tile of columns at a time.
-void inverse_diagonal(const double* factored, std::int64_t stride, const double* inverse, std::int64_t rows,
-                      double* tile_columns, double* lanes, double* diagonal) {
-    constexpr std::int64_t kColumns = kTileVectors * kLanes;
-    for (std::int64_t i = 0; i < rows * kLanes; ++i) lanes[i] = 0;
-    for (std::int64_t begin = 0; begin < rows; begin += kColumns) {
-        const std::int64_t end = begin + kColumns < rows ? begin + kColumns : rows;
-        for (std::int64_t i = 0; i < end * kColumns; ++i) tile_columns[i] = 0;
-        for (std::int64_t i = begin; i < end; ++i) tile_columns[i * kColumns + i - begin] = 1;
-        solve_up(factored, stride, inverse, end, tile_columns, kColumns, end - begin);
-        for (std::int64_t i = 0; i < end; ++i) {
-            Vec sum = load(lanes + i * kLanes);
-            for (std::int64_t c = 0; c < end - begin; c += kLanes) {
-                const Vec value = load(tile_columns + i * kColumns + c);
-                sum += value * value;
-            }
-            store(lanes + i * kLanes, sum);
-        }
-    }
-    for (std::int64_t i = 0; i < rows; ++i) diagonal[i] = sum_of(load(lanes + i * kLanes));
 }
 
 void store_mean(const GaussianConditional<float>& params, std::int64_t window, std::int64_t cell, double value) {
@@ -91,7 +67,8 @@ std::int64_t from_precision(const GaussianConditional<float>& params, const Wind
             store_mean(params, group.windows[w], group.missing[i], -right[i * plan.stride + w]);
     if (!plan.spread) return -1;
     double* variance = work.centred;  // the centred windows are done with
-    inverse_diagonal(work.matrix, plan.stride, work.inverse, plan.pivots, work.tile_columns, work.lanes, variance);
+    inverse_tiles(work.matrix, plan.stride, work.inverse, plan.pivots, work.tile_columns, variance,
+                  [](std::int64_t, std::int64_t, const double*, std::int64_t) {});
     store_deviation(params, group, variance);
     return -1;
 }

@@ -60,10 +60,9 @@ struct WhiteningPlan {
         return plan;
     }
 
-    // Doubles: the matrix, reciprocal pivots, the right-hand side, a tile of the inverse, the centred window.
-    std::int64_t scratch(std::int64_t dim) const {
-        return pivots * (stride + 2 + kTileColumns) + kTileColumns + padded(dim);
-    }
+    // Doubles: the matrix, reciprocal pivots, variances, the right-hand side, a tile of the inverse, the centred
+    // window.
+    std::int64_t scratch(std::int64_t dim) const { return pivots * (stride + 3 + kTileColumns) + padded(dim); }
 };
 
 // Checks the arguments and computes the windows, spread over `threads`; the bits of a window do not depend on `threads`

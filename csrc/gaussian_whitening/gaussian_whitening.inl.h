@@ -11,7 +11,7 @@ struct Work {
     std::int64_t pivots;
     double* inverse;  // reciprocal pivots
     double* tile_columns;
-    double* variance;  // of the columns of a tile
+    double* variance;
     double* right;
     double* centred;
 };
@@ -24,7 +24,7 @@ struct Work {
     work.inverse = work.matrix + plan.pivots * plan.stride;
     work.tile_columns = work.inverse + plan.pivots;
     work.variance = work.tile_columns + plan.pivots * WhiteningPlan::kTileColumns;
-    work.right = work.variance + WhiteningPlan::kTileColumns;
+    work.right = work.variance + plan.pivots;
     work.centred = work.right + plan.pivots;
     return work;
 }
@@ -87,9 +87,15 @@ void solve_right(const Work& work) {
     }
 }
 
-// Rows of L, the columns of U, a square of one vector at a time; zeros beyond the diagonal.
+void zero_beyond_diagonal(float* matrix, std::int64_t size, std::int64_t rows) {
+    for (std::int64_t i = 0; i < rows; ++i)
+        std::memset(matrix + i * size + i + 1, 0, static_cast<std::size_t>(size - i - 1) * sizeof(float));
+}
+
+// Rows of L, the columns of U, a square of one vector at a time.
 void store_factor(const GaussianWhitening<float>& params, const GapWindow& window, const Work& work) {
     float* target = params.factor + window.row * params.most * params.most;
+    zero_beyond_diagonal(target, params.most, window.count);
     for (std::int64_t first = 0; first < window.count; first += kLanes) {
         const std::int64_t rows = window.count - first < kLanes ? window.count - first : kLanes;
         for (std::int64_t column = 0; column < first; column += kLanes) {
@@ -103,47 +109,24 @@ void store_factor(const GaussianWhitening<float>& params, const GapWindow& windo
         for (std::int64_t i = first; i < first + rows; ++i) {
             float* row = target + i * params.most;
             for (std::int64_t j = first; j <= i; ++j) row[j] = static_cast<float>(work.matrix[j * work.stride + i]);
-            std::memset(row + i + 1, 0, static_cast<std::size_t>(params.most - i - 1) * sizeof(float));
         }
     }
 }
 
-// L^-1 = U^-T, a tile of columns at a time, and the sums of squares of its columns, the diagonal of (U^T U)^-1.
+// L^-1 = U^-T and the deviations.
 void store_inverse(const GaussianWhitening<float>& params, const GapWindow& window, const Work& work) {
     float* target = params.inverse + window.row * params.most * params.most;
-    for_tiles(0, work.pivots, [&](std::int64_t begin, auto tile) __attribute__((always_inline)) {
-        constexpr int kVectors = sizeof(tile) / sizeof(Vec) / kLanes;
-        constexpr std::int64_t kColumns = kVectors * kLanes;
-        double* columns = work.tile_columns - begin * kColumns;  // row `begin` is the first that is not zero
-        for (std::int64_t i = 0; i < kColumns * kColumns; ++i) work.tile_columns[i] = 0;
-        for (std::int64_t i = 0; i < kColumns; ++i) work.tile_columns[i * (kColumns + 1)] = 1;
-        Vec variance[kVectors] = {};
-        const std::int64_t width = window.count - begin < kColumns ? window.count - begin : kColumns;
-        for (std::int64_t first = begin; first < work.pivots; first += kLanes) {
-            if (first < begin + kColumns)
-                tile.read(columns + first * kColumns, kColumns);
-            else
-                tile = {};
-            tile.subtract(work.matrix + begin * work.stride + first, 1, work.stride, work.tile_columns, kColumns,
-                          first - begin);
-            tile.solve_down(work.matrix + first * work.stride + first, work.stride, work.inverse + first);
-            tile.write(columns + first * kColumns, kColumns);
-#pragma GCC unroll 8
-            for (int r = 0; r < kLanes; ++r)
-#pragma GCC unroll 3
-                for (int c = 0; c < kVectors; ++c) variance[c] += tile.at[r][c] * tile.at[r][c];
-            const std::int64_t end = window.count < first + kLanes ? window.count : first + kLanes;
-            for (std::int64_t i = first; i < end; ++i)
-                store_floats(target + i * params.most + begin, columns + i * kColumns, width);
-        }
-        for (int c = 0; c < kVectors; ++c) store(work.variance + c * kLanes, variance[c]);
-        for (std::int64_t i = 0; i < width; ++i) {
-            const std::int64_t cell = window.row * params.dim + window.cells[begin + i];
-            params.deviation[cell] = static_cast<float>(__builtin_sqrt(work.variance[i]));
-            float* row = target + (begin + i) * params.most;
-            std::memset(row + begin + width, 0, static_cast<std::size_t>(params.most - begin - width) * sizeof(float));
-        }
-    });
+    zero_beyond_diagonal(target, params.most, window.count);
+    const auto store_rows = [&](std::int64_t begin, std::int64_t first, const double* block, std::int64_t columns) {
+        const std::int64_t rows = window.count - first < kLanes ? window.count - first : kLanes;
+        const std::int64_t width = window.count - begin < columns ? window.count - begin : columns;
+        for (std::int64_t r = 0; r < rows; ++r)
+            store_floats(target + (first + r) * params.most + begin, block + r * columns, width);
+    };
+    inverse_tiles(work.matrix, work.stride, work.inverse, work.pivots, work.tile_columns, work.variance, store_rows);
+    float* deviation = params.deviation + window.row * params.dim;
+    for (std::int64_t i = 0; i < window.count; ++i)
+        deviation[window.cells[i]] = static_cast<float>(__builtin_sqrt(work.variance[i]));
 }
 
 }  // namespace
