@@ -102,14 +102,20 @@ template <typename Body>
     tile.read(block, stride);
     tile.subtract(matrix + first, 1, stride, matrix + first, stride, first);
     std::int64_t bad = -1;
+    // Rows are scaled at the end: a root would lengthen the chain from one pivot to the next.
 #pragma GCC unroll 8
     for (int r = 0; r < kLanes; ++r) {
         const double pivot = tile.at[r][0][r];
         if (!(pivot > least[r]) && bad < 0) bad = first + r;
-        inverse[first + r] = 1.0 / __builtin_sqrt(pivot);
-        tile.scale_row(r, inverse[first + r]);
+        inverse[first + r] = pivot;
+        const Vec scaled = tile.at[r][0] * splat(1.0 / pivot);
 #pragma GCC unroll 8
-        for (int q = r + 1; q < kLanes; ++q) tile.add_row(q, r, tile.at[r][0][q]);
+        for (int q = r + 1; q < kLanes; ++q) tile.at[q][0] -= splat(scaled[q]) * tile.at[r][0];
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kLanes; ++r) {
+        inverse[first + r] = 1.0 / __builtin_sqrt(inverse[first + r]);
+        tile.scale_row(r, inverse[first + r]);
     }
     tile.write(block, stride);
     return bad;

@@ -13,9 +13,8 @@ namespace fastimpute {
 // double and rounded once. Values of x at missing cells are never read into the result; observed cells are copied bit
 // for bit and have deviation 0.
 //
-// Floors: per window k_w^3 / 3 FLOPs for the factor, as many for its inverse, 2 k_w dim for P_mo (x_o - mu_o); bytes
-// 8 most^2 written in float, zeros included, and the k_w rows of the precision read, 8 k_w dim. Bound by arithmetic
-// from some 50 missing cells on.
+// Floors of a window: 2 k_w^3 / 3 FLOPs for the factor and its inverse, 2 k_w dim for P_mo (x_o - mu_o); 8 most^2 bytes
+// written, zeros included, and 8 k_w dim of the precision read. Arithmetic outweighs the bytes from some 200 cells on.
 template <typename Real>
 struct GaussianWhitening {
     std::int64_t rows = 0;

@@ -46,9 +46,11 @@ void gather(const GaussianWhitening<float>& params, const GapWindow& window, con
     for (std::int64_t i = 0; i < params.dim; ++i)
         work.centred[i] = missing[i] ? 0 : mean[i] - static_cast<double>(x[i]);
     for (std::int64_t i = 0; i < work.pivots; i += 4) {
-        const std::int64_t own = window.count - i < 4 ? window.count - i : 4;
-        for (std::int64_t r = own < 0 ? 0 : own; r < 4; ++r) work.right[i + r] = 0;
-        dot_all(params.precision, params.dim, window.cells + i, own, work.centred, params.dim, 1, work.right + i, 1);
+        const std::int64_t left = window.count - i;
+        for (std::int64_t r = 0; r < 4; ++r) work.right[i + r] = 0;
+        if (left > 0)
+            dot_all(params.precision, params.dim, window.cells + i, left < 4 ? left : 4, work.centred, params.dim, 1,
+                    work.right + i, 1);
         gather_rows(params.precision, params.dim, window.cells, window.count, work.matrix, work.stride, work.pivots, i,
                     i + 4);
     }

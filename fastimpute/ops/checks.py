@@ -72,6 +72,13 @@ def rows_contiguous(tensor: Tensor) -> Tensor:
     return tensor if adjacent and apart else tensor.contiguous()
 
 
+def symmetric_rows(matrix: Tensor) -> Tensor:
+    """A symmetric (D, D) matrix in double with adjacent rows: without a copy where it is stored by columns, as
+    torch.linalg leaves it."""
+    matrix = matrix.double()
+    return matrix if matrix.is_contiguous() else matrix.mT.contiguous()
+
+
 def row_stride(tensor: Tensor) -> int:
     """Distance between rows of a (n, D) tensor in elements; at least D where there is at most one row."""
     return tensor.stride(0) if tensor.shape[0] > 1 else max(tensor.shape[1], 1)

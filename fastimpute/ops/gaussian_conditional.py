@@ -22,6 +22,7 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    symmetric_rows,
     wants_grad,
 )
 from fastimpute.ops.library import no_gradient, register
@@ -191,8 +192,8 @@ def _impl(
     threads: int,
 ) -> tuple[Tensor, Tensor]:
     covariance, precision = _matrices(covariance, precision, noise, torch.float64)
-    covariance = None if covariance is None else covariance.contiguous()
-    precision = None if precision is None else precision.contiguous()
+    covariance = None if covariance is None else symmetric_rows(covariance)
+    precision = None if precision is None else symmetric_rows(precision)
     mean, x, missing = mean.double().contiguous(), rows_contiguous(x), rows_contiguous(missing)
     filled = torch.empty(x.shape, dtype=x.dtype)
     deviation = torch.empty(x.shape, dtype=x.dtype) if spread else torch.zeros(x.shape, dtype=x.dtype)

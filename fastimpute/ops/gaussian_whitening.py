@@ -21,6 +21,7 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    symmetric_rows,
     wants_grad,
 )
 from fastimpute.ops.library import no_gradient, register
@@ -169,9 +170,7 @@ _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
-    precision, mean = precision.double(), mean.double().contiguous()
-    if not precision.is_contiguous():
-        precision = precision.mT.contiguous()  # symmetric, and often transposed as torch.linalg leaves it
+    precision, mean = symmetric_rows(precision), mean.double().contiguous()
     x, missing = rows_contiguous(x), rows_contiguous(missing)
     rows, dim = x.shape
     outputs = (
