@@ -16,7 +16,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(
-    description: str, total: float, *, done: float = 0.0, cells: float = 0.0, verbose: bool = True
+    description: str, total: float, *, done: int = 0, cells: float = 0.0, verbose: bool = True
 ) -> Iterator[Advance]:
     """Show a bar on stderr for the length of the block.
 
