@@ -42,7 +42,7 @@ from fastimpute.train.masking import Asked, check_masking, read_masking
 from fastimpute.train.windows import PatchSampler
 
 PRECISIONS = ("fp32", "bf16")
-FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 2000, 40
+FEWEST_STEPS, MOST_STEPS, CELLS_PER_STEP = 60, 4000, 20
 ROUNDS, FEW_CELLS = 4, 20_000  # small data has few gaps to calibrate on: other ones are held out of further trainings
 
 
