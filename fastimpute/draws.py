@@ -21,7 +21,7 @@ from fastimpute.patches import Indices
 from fastimpute.series import Series
 from fastimpute.train.windows import PatchSampler, PatchTable
 
-WINDOWS_AT_ONCE, SAMPLES_AT_ONCE = 32, 16  # of a piece of work, and what of it is in memory
+WINDOWS_AT_ONCE, ROWS_AT_ONCE = 32, 512  # windows of a piece of work, and draws of a window in memory
 
 # Takes the places (m,) of cells in the series and what is drawn there (s, m), a chunk of samples after another.
 Take = Callable[[Tensor, Iterator[Tensor]], None]
@@ -69,7 +69,7 @@ class Draws:
         samples: S.
         steps: of the sampler.
         seed: of the noise.
-        chunk: draws of a piece of work that are in memory at a time.
+        rows: draws of a window that a piece of work has in memory at a time, at least one of each of its windows.
     """
 
     model: Denoising
@@ -80,7 +80,7 @@ class Draws:
     samples: int
     steps: Plan
     seed: int
-    chunk: int = SAMPLES_AT_ONCE
+    rows: int = ROWS_AT_ONCE
 
     def departures(self) -> NDArray[np.float32]:
         """All of them (S, T, N), 0 in cells that are not asked for."""
@@ -146,7 +146,7 @@ class Draws:
             return denoise(net, white, memory, rows, sigma, precision=precision).view(v.shape)
 
         blank, keys = torch.zeros_like(known), _keys(self.table, patches)
-        settings = {"samples": self.samples, "seed": self.seed, "chunk": self.chunk}
+        settings = {"samples": self.samples, "seed": self.seed, "chunk": max(1, self.rows // len(patches))}
         mean = one_step_mean(denoised, blank, missing, self.steps.start)
         for drawn in sample_chunks(denoised, blank, missing, keys, steps=self.steps, **settings):
             yield white.outward((drawn - mean).view(-1, self.table.dim)).view(drawn.shape)

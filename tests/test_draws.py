@@ -81,10 +81,10 @@ def test_only_cells_that_are_asked_for_are_drawn(draws: Draws) -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(samples=st.integers(2, 12), chunk=st.integers(1, 13))
-def test_moments_are_those_of_all_draws_whatever_the_chunk(draws: Draws, samples: int, chunk: int) -> None:
+@given(samples=st.integers(2, 12), rows=st.integers(1, 200))
+def test_moments_are_those_of_all_draws_however_they_are_cut(draws: Draws, samples: int, rows: int) -> None:
     drawn = replace(draws, samples=samples).departures().astype(np.float64)
-    moments = replace(draws, samples=samples, chunk=chunk).moments()
+    moments = replace(draws, samples=samples, rows=rows).moments()
     np.testing.assert_allclose(moments.mean, drawn.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(moments.deviation, drawn.std(0, ddof=1), rtol=1e-4, atol=1e-6)
 
@@ -133,9 +133,9 @@ class LiveMemory(TorchDispatchMode):
 
 def memory(draws: Draws, samples: int) -> int:
     with LiveMemory() as memory:
-        replace(draws, samples=samples, chunk=4).moments()
+        replace(draws, samples=samples, rows=100).moments()
     return memory.most
 
 
 def test_moments_take_no_more_memory_for_more_draws(draws: Draws) -> None:
-    assert memory(draws, 80) <= 1.02 * memory(draws, 8)
+    assert memory(draws, 200) <= 1.02 * memory(draws, 20)
