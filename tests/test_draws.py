@@ -25,6 +25,9 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 class Inline:
     """Work in the thread that asks for it."""
 
