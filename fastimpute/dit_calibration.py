@@ -25,6 +25,7 @@ MOST_STRETCHES, SHARE_OF_STRETCHES = 120, 4  # a quarter of the windows
 ENOUGH_REGIONS = 60
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of what the network says
 DRAWS, EVALUATIONS = 16, 8
+MOST_WINDOWS = 2000  # drawn for the widths: more would take long and change nothing
 
 
 class HeldOut(NamedTuple):
@@ -68,9 +69,10 @@ class Calibrated(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a model makes of held-out cells (T, N), and how its draws depart from that."""
+    """What a model makes of held-out cells (T, N), and how its draws of some of them depart from that."""
 
     held: Mask
+    drawn: Mask
     classes: NDArray[np.int64]
     filling: Filling
     departures: Moments
@@ -81,9 +83,9 @@ class Trial(NamedTuple):
         return np.asarray(np.sqrt(self.departures.square))
 
     def regions(self, series: Series, rows: NDArray[np.int64], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores of the windows that have held-out cells, draws widened by `scale`."""
+        """Scores of the windows that have drawn cells, draws widened by `scale`."""
         widened = self.departures.widened(scale[self.classes])
-        return region_scores(self.filling.mean + widened.mean, widened.deviation, series.values, self.held, rows)
+        return region_scores(self.filling.mean + widened.mean, widened.deviation, series.values, self.drawn, rows)
 
 
 def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
@@ -91,6 +93,15 @@ def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
     rows = tiles(series, window)
     dense = hold_out_stretches(series.missing, rows, min(len(rows) // SHARE_OF_STRETCHES, MOST_STRETCHES), seed)
     return HeldOut(hold_out(series.missing, seed=seed) & ~dense, dense)
+
+
+def some_rows(rows: NDArray[np.int64], length: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """Rows (T,) of a share of the windows (W, 2), at least one of them and all where it is 1 or more."""
+    count = max(1, min(len(rows), round(share * len(rows))))
+    chosen = np.zeros(length, bool)
+    for first, stop in rows[np.random.default_rng(seed).permutation(len(rows))[:count]]:
+        chosen[first:stop] = True
+    return chosen
 
 
 def believe(series: Series, held: Mask, model: Denoising, table: PatchTable) -> dict[str, tuple[float, float, float]]:
@@ -147,14 +158,15 @@ def calibrate(
     drawing = Denoising(model.base.bind(series, wide), model.net, model.workers, model.precision)
     rows, steps = tiles(series, table.window), plan(EVALUATIONS)
 
-    def trial(held: Mask) -> Trial:
+    def trial(held: Mask, asked: Mask) -> Trial:
         hidden = series.missing | held
-        departures = Draws(drawing, series, hidden, held, wide, DRAWS, steps, seed).moments()
-        return Trial(held, distance_class(hidden), fill(model, series, hidden, table), departures)
+        departures = Draws(drawing, series, hidden, asked, wide, DRAWS, steps, seed).moments()
+        return Trial(held, asked, distance_class(hidden), fill(model, series, hidden, table), departures)
 
-    thin, dense = trial(held_out.thin), trial(held_out.dense)
+    some = held_out.thin & some_rows(rows, len(series.values), MOST_WINDOWS / wide.count, seed)[:, None]
+    thin, dense = trial(held_out.thin, some), trial(held_out.dense, held_out.dense)
     scale = sharpest_by_class(
-        cell_scores(thin.filling.mean, thin.spread, series.values, thin.held), thin.classes[thin.held]
+        cell_scores(thin.filling.mean, thin.spread, series.values, thin.drawn), thin.classes[thin.drawn]
     )
     regions = dense.regions(series, rows, scale)
     if len(regions) < ENOUGH_REGIONS:  # those of the thin mask hold a little too often, which is better than none

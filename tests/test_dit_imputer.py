@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import fastimpute as fi
 from fastimpute import DiTImputer
 from fastimpute.conformal import quantile
+from fastimpute.dit_calibration import some_rows
 from fastimpute.regions import distances
 from fastimpute.saved import read_model, write_model
 from fastimpute.train.checkpoint import Checkpoint
@@ -48,6 +49,14 @@ def test_intervals_cover_as_often_as_asked(simulated: Simulated) -> None:
     truth, hidden, given, imputer = simulated
     lower, upper = imputer.predict_interval(given, level=0.9)
     assert ((truth >= lower) & (truth <= upper))[hidden].mean() == pytest.approx(0.9, abs=0.06)
+
+
+@pytest.mark.parametrize(("share", "windows"), [(0.0, 1), (0.3, 1), (0.6, 2), (1.0, 3), (7.0, 3)])
+def test_a_share_of_the_windows_is_drawn_for_the_widths(share: float, windows: int) -> None:
+    rows = np.array([[0, 10], [10, 20], [20, 30]])
+    chosen = some_rows(rows, 30, share, seed=0)
+    assert chosen.sum() == 10 * windows
+    assert all(chosen[first:stop].all() or not chosen[first:stop].any() for first, stop in rows)
 
 
 def test_draws_surround_the_point_estimate_and_leave_observed_cells_alone(simulated: Simulated) -> None:

@@ -24,7 +24,6 @@ from fastimpute.nn.white_denoiser import FEATURES
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
