@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,60 @@ def test_use_isa_restores_the_previous_one() -> None:
     with ops.use_isa("ref"):
         assert ops.isa() == "ref"
     assert ops.isa() == before
+
+
+# Choosing
+
+
+def serves() -> None:
+    return None
+
+
+@pytest.fixture
+def cpu_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_WHY_MISSING", None)
+    backends._log_fallback.cache_clear()
+
+
+@pytest.mark.usefixtures("cpu_is_here")
+def test_auto_takes_the_best_backend_that_serves() -> None:
+    assert backends.choose("particle_step", "auto", {"x": torch.ones(1)}, {"cpu": serves}) == "cpu"
+    assert backends.choose("particle_step", "auto", {}, {"cpu": serves}) == "cpu"
+
+
+@pytest.mark.usefixtures("cpu_is_here")
+def test_auto_asks_no_backend_of_another_device(caplog: pytest.LogCaptureFixture) -> None:
+    def unasked() -> str:
+        raise AssertionError("the cpu kernels cannot read this tensor, whatever they say")
+
+    with caplog.at_level(logging.INFO, logger="fastimpute"):
+        chosen = backends.choose("dit_block", "auto", {"x": torch.ones(1, device="meta")}, {"cpu": unasked})
+    assert chosen == "torch"
+    assert caplog.messages == ["dit_block runs on the torch backend: it has no kernel for tensors on meta"]
+
+
+@pytest.mark.usefixtures("cpu_is_here")
+@pytest.mark.parametrize(
+    ("requested", "tensor", "message"),
+    [
+        ("cpu", torch.ones(1), "particle_step: backend 'cpu' cannot serve: too wide"),
+        ("cpu", torch.ones(1, device="meta"), "cannot serve: the tensors are on meta, its kernels read tensors on cpu"),
+        ("tpu", torch.ones(1), "backend must be one of"),
+    ],
+)
+def test_an_explicit_backend_that_cannot_serve_says_why(requested: str, tensor: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backends.choose("particle_step", requested, {"x": tensor}, {"cpu": lambda: "too wide"})
+
+
+@pytest.mark.parametrize("requested", ["auto", "cpu", "torch"])
+def test_tensors_on_several_devices_are_named(requested: str) -> None:
+    tensors = {"x": torch.ones(1), "w1": torch.ones(1, device="meta"), "vector": None}
+    with pytest.raises(ValueError, match="energy_mlp: tensors must lie on one device, got x on cpu, w1 on meta"):
+        backends.choose("energy_mlp", requested, tensors, {"cpu": serves})
+
+
+def test_public_functions_refuse_tensors_on_several_devices() -> None:
+    x, missing = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"particle_step: tensors must lie on one device, got .*mass on meta"):
+        ops.particle_step(x, x, torch.ones(1, device="meta"), missing, eta=0.1)

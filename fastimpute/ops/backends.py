@@ -6,10 +6,11 @@ import contextlib
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops.registry import BACKENDS, OPS
@@ -19,6 +20,11 @@ _log = logging.getLogger("fastimpute")
 # Settled once, at import: torch.compile can then read them as constants.
 _WHY_MISSING: str | None = _native.why_missing()
 _BEST_ISA: str = _native.core().isas()[-1] if _WHY_MISSING is None else "none"
+_TRITON_MISSING: str | None = None if importlib.util.find_spec("triton") else "triton is not installed"
+_LEAST_CAPABILITY = (8, 0)
+
+# The kind of device whose tensors a backend's kernels read.
+_DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}
 
 
 class Availability(NamedTuple):
@@ -39,9 +45,7 @@ def _probe_cpu() -> Availability:
 
 
 def _probe_triton() -> Availability:
-    if importlib.util.find_spec("triton") is None:
-        return Availability(False, "triton is not installed")
-    return _needs_gpu()
+    return Availability(False, _TRITON_MISSING) if _TRITON_MISSING is not None else _needs_gpu()
 
 
 def _probe_cuda() -> Availability:
@@ -51,6 +55,11 @@ def _probe_cuda() -> Availability:
 def _needs_gpu() -> Availability:
     if not torch.cuda.is_available():
         return Availability(False, "torch finds no CUDA device")
+    if torch.version.hip is not None or torch.cuda.get_device_capability() < _LEAST_CAPABILITY:
+        least = ".".join(map(str, _LEAST_CAPABILITY))
+        return Availability(
+            False, f"{torch.cuda.get_device_name()} is no NVIDIA GPU of compute capability {least} or above"
+        )
     return Availability(True, torch.cuda.get_device_name())
 
 
@@ -114,32 +123,82 @@ def use_isa(name: str) -> Iterator[None]:
         _Forced.isa = previous
 
 
-def choose(op: str, requested: str, refusal: Callable[[], str | None]) -> str:
-    """The backend for one call: "cpu" or "torch".
+Refusals = Mapping[str, Callable[[], str | None]]
+
+
+def choose(op: str, requested: str, tensors: Mapping[str, Tensor | None], refusals: Refusals) -> str:
+    """The backend for one call: with "auto" the first of the op's backends, best first, that can serve.
 
     Args:
         op: name of the op.
         requested: "auto" or a backend.
-        refusal: says why the kernels cannot serve these arguments (dtype, device, sizes, gradients); None when they
-        can.
+        tensors: the tensor arguments by name, None where absent.
+        refusals: per backend but "torch", says why its kernels cannot serve these arguments (dtype, sizes, gradients);
+        None when they can.
 
     Raises:
-        ValueError: an explicit backend that cannot serve, with the reason.
+        ValueError: tensors on several devices, or an explicit backend that cannot serve, with the reason.
     """
+    device = _common_device(op, tensors)
     if requested == "torch":
         return "torch"
-    if requested not in ("auto", "cpu"):
-        known = probe(requested)
-        why = f"no {requested} kernel for this op" if known.available else known.reason
-        raise ValueError(f"{op}: backend {requested!r} cannot serve: {why}")
-    reason = _WHY_MISSING or refusal()
-    if reason is None:
-        return "cpu"
-    if requested == "cpu":
-        raise ValueError(f"{op}: backend 'cpu' cannot serve: {reason}")
+    if requested != "auto":
+        reason = _why_not(op, requested, device, refusals)
+        if reason is not None:
+            raise ValueError(f"{op}: backend {requested!r} cannot serve: {reason}")
+        return requested
+    reason = f"it has no kernel for tensors on {device.type}"
+    for backend in OPS[op].backends[:-1]:
+        if _DEVICES[backend] == device.type:
+            refused = _why_missing(backend) or refusals[backend]()
+            if refused is None:
+                return backend
+            reason = refused
     if not torch.compiler.is_compiling():
-        _log_fallback(op, reason, logging.INFO if _WHY_MISSING is None else logging.WARNING)
+        missing = any(_why_missing(name) for name in refusals if _DEVICES[name] == device.type)
+        _log_fallback(op, reason, logging.WARNING if missing else logging.INFO)
     return "torch"
+
+
+def _common_device(op: str, tensors: Mapping[str, Tensor | None]) -> torch.device:
+    """Where all the tensors lie.
+
+    Raises:
+        ValueError: they lie on several devices.
+    """
+    device: torch.device | None = None
+    for tensor in tensors.values():
+        if tensor is None:
+            continue
+        if device is not None and tensor.device != device:
+            places = ", ".join(f"{name} on {other.device}" for name, other in tensors.items() if other is not None)
+            raise ValueError(f"{op}: tensors must lie on one device, got {places}")
+        device = tensor.device
+    return torch.device("cpu") if device is None else device
+
+
+def _why_not(op: str, backend: str, device: torch.device, refusals: Refusals) -> str | None:
+    """Why this very backend cannot serve; None when it can."""
+    known = probe(backend)
+    if not known.available:
+        return known.reason
+    if backend not in OPS[op].backends:
+        return f"no {backend} kernel for this op"
+    if _DEVICES[backend] != device.type:
+        return f"the tensors are on {device}, its kernels read tensors on {_DEVICES[backend]}"
+    return refusals[backend]()
+
+
+def _why_missing(backend: str) -> str | None:
+    """Why a backend is not here at all, known without asking the device; None when it is."""
+    return _WHY_MISSING if backend == "cpu" else _why_no_gpu_kernels()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@functools.cache
+def _why_no_gpu_kernels() -> str | None:
+    status = _probe_triton()
+    return None if status.available else status.reason
 
 
 @functools.cache

@@ -90,7 +90,10 @@ def ball_quantile(samples: Tensor, missing: Tensor, level: float, *, backend: st
     check_tensor(OP, "samples", samples, (None, None, None), None)
     check_tensor(OP, "missing", missing, tuple(samples.shape[1:]), torch.bool)
     rank = order_statistic(samples.shape[0], level)
-    if backends.choose(OP, backend, lambda: _refusal(samples)) == "torch":
+    if (
+        backends.choose(OP, backend, {"samples": samples, "missing": missing}, {"cpu": lambda: _refusal(samples)})
+        == "torch"
+    ):
         return reference(samples, missing, level)
     run = _op if torch.compiler.is_compiling() else _impl
     centre, radius = run(samples, missing, rank)

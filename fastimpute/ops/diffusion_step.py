@@ -115,7 +115,9 @@ def diffusion_step(
         raise ValueError(f"{OP}: noise must be given when spread is positive, got None")
     if noise is not None:
         _check_noise(noise, rows, dim, v.shape[0] if v.dim() == 3 else 1)
-    if backends.choose(OP, backend, lambda: _refusal(v, denoised, previous)) == "torch":
+    floating = {"v": v, "denoised": denoised, "previous": previous}
+    tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating)}) == "torch":
         return reference(v, denoised, previous, missing, coefficients, noise=noise)
     keys, seed, sample, step = (None, 0, 0, 0) if noise is None else (noise.keys, noise.seed, noise.sample, noise.step)
     run = _op if torch.compiler.is_compiling() else _impl
@@ -134,10 +136,10 @@ def _check_noise(noise: Noise, rows: int, dim: int, samples: int) -> None:
     check_number(OP, "noise.step", noise.step, least=0, most=2**32 - 1)
 
 
-def _refusal(v: Tensor, denoised: Tensor, previous: Tensor | None) -> str | None:
-    if wants_grad(v, denoised, previous):
+def _refusal(floating: dict[str, Tensor | None]) -> str | None:
+    if wants_grad(*floating.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"v": v, "denoised": denoised, "previous": previous})
+    return kernel_refusal(floating)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.

@@ -157,7 +157,8 @@ def dit_block(
     def refusal() -> str | None:
         return refusal_of(block, heads, attention_bias, token_mask, memory, precision)
 
-    if backends.choose(OP, backend, refusal) == "torch":
+    tensors = tensors_of(block, attention_bias, token_mask, memory)
+    if backends.choose(OP, backend, tensors, {"cpu": refusal}) == "torch":
         return reference(*block, heads, attention_bias, token_mask, memory, precision=precision)
     recorded = torch.compiler.is_compiling() or wants_grad(*block, attention_bias, memory)
     run = _op if recorded else _impl
@@ -197,6 +198,13 @@ def check(
             raise ValueError(f"{op}: {name} must have a number of rows that divides n = {sequences}, got {rows}")
 
 
+def tensors_of(
+    block: Block, attention_bias: Tensor | None, token_mask: Tensor | None, memory: Tensor | None
+) -> dict[str, Tensor | None]:
+    """The tensor arguments by name."""
+    return {**block._asdict(), "attention_bias": attention_bias, "token_mask": token_mask, "memory": memory}
+
+
 def refusal_of(
     block: Block,
     heads: int,
@@ -206,8 +214,7 @@ def refusal_of(
     precision: str,
 ) -> str | None:
     """Why the cpu kernels cannot serve; None when they can."""
-    tensors = {**block._asdict(), "attention_bias": attention_bias, "memory": memory}
-    refusal = kernel_refusal({**tensors, "token_mask": token_mask})
+    refusal = kernel_refusal(tensors_of(block, attention_bias, token_mask, memory))
     if refusal is not None:
         return refusal
     longest = max(block.tokens.shape[1], 0 if memory is None else memory.shape[1])

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastimpute import _native
 from fastimpute.ops import backends
 from fastimpute.ops.checks import address, check_tensor
-from fastimpute.ops.dit_block import Block, Dense, check, refusal_of
+from fastimpute.ops.dit_block import Block, Dense, check, refusal_of, tensors_of
 from fastimpute.ops.dit_block import reference as block_reference
 from fastimpute.ops.library import differentiate, no_gradient, register
 
@@ -122,7 +122,8 @@ def dit_block_gradient(
             return "there is nothing to differentiate"
         return refusal_of(block, heads, attention_bias, token_mask, memory, "fp32")
 
-    if backends.choose(OP, backend, refusal) == "torch":
+    tensors = {"out_gradient": out_gradient, **tensors_of(block, attention_bias, token_mask, memory)}
+    if backends.choose(OP, backend, tensors, {"cpu": refusal}) == "torch":
         return reference(out_gradient, *block, heads, attention_bias, token_mask, memory)
     run = _op if torch.compiler.is_compiling() else _impl
     found = run(out_gradient, *block, heads, attention_bias, token_mask, memory)

@@ -134,7 +134,8 @@ def energy_mlp(
         check_tensor(OP, "vector", vector, tuple(x.shape), x.dtype)
         if not hvp:
             raise ValueError(f"{OP}: vector must be None unless hvp is True")
-    if backends.choose(OP, backend, lambda: _refusal(x, vector, network, precision)) == "torch":
+    tensors = {"x": x, "vector": vector, **network._asdict()}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(x, vector, network, precision)}) == "torch":
         return reference(x, *network, vector=vector, hvp=hvp, precision=precision)
     differentiable = wants_grad(x, vector)
     recorded = differentiable or torch.compiler.is_compiling()

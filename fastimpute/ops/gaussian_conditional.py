@@ -162,20 +162,18 @@ def gaussian_conditional(
     check_number(OP, "noise", noise, least=0)
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
-    if backends.choose(OP, backend, lambda: _refusal(x, mean, covariance, precision)) == "torch":
+    tensors = {"x": x, "missing": missing, "mean": mean, "covariance": covariance, "precision": precision}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
         return reference(x, missing, mean.to(x.dtype), covariance, precision, noise=noise, spread=spread)
     run = _op if torch.compiler.is_compiling() else _impl
     filled, deviation = run(x, missing, mean, covariance, precision, noise, spread, threads or 0)
     return filled, deviation
 
 
-def _refusal(x: Tensor, mean: Tensor, covariance: Tensor | None, precision: Tensor | None) -> str | None:
-    if wants_grad(x, mean, covariance, precision):
+def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    for name, tensor in (("mean", mean), ("covariance", covariance), ("precision", precision)):
-        if tensor is not None and tensor.device.type != "cpu":
-            return f"{name} is on {tensor.device}"
-    return kernel_refusal({"x": x})
+    return kernel_refusal({"x": tensors["x"]})
 
 
 # The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number.

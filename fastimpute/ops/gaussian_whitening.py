@@ -146,20 +146,18 @@ def gaussian_whitening(
         raise ValueError(f"{OP}: x must have at least one column, got shape {tuple(x.shape)}")
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
-    if backends.choose(OP, backend, lambda: _refusal(x, mean, precision)) == "torch":
+    tensors = {"x": x, "missing": missing, "mean": mean, "precision": precision}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
         return reference(x, missing, mean, precision)
     run = _op if torch.compiler.is_compiling() else _impl
     *parts, factors = run(x, missing, mean, precision, most_missing(missing), threads or 0)
     return WhitenedWindows(*parts, *factors)
 
 
-def _refusal(x: Tensor, mean: Tensor, precision: Tensor) -> str | None:
-    if wants_grad(x, mean, precision):
+def _refusal(tensors: dict[str, Tensor]) -> str | None:
+    if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    for name, tensor in (("mean", mean), ("precision", precision)):
-        if tensor.device.type != "cpu":
-            return f"{name} is on {tensor.device}"
-    return kernel_refusal({"x": x})
+    return kernel_refusal({"x": tensors["x"]})
 
 
 # The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number. Both factors come

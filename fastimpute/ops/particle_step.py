@@ -147,7 +147,11 @@ def particle_step(
         check_tensor(OP, "adam.v", adam.v, (rows, dim), x.dtype)
     if noise is not None:
         _check_noise(noise, rows, dim)
-    if backends.choose(OP, backend, lambda: _refusal(x, direction, mass, adam)) == "torch":
+    floating = {"x": x, "direction": direction, "mass": mass}
+    if adam is not None:
+        floating |= {"adam.m": adam.m, "adam.v": adam.v}
+    tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating)}) == "torch":
         return reference(x, direction, mass, missing, eta=eta, adam=adam, noise=noise, drift=drift)
     draw = (None, 0, 0, 0) if noise is None else (noise.keys, noise.seed, noise.sample, noise.step)
     moments: tuple[Any, ...] = ()
@@ -171,12 +175,12 @@ def _check_noise(noise: Noise, rows: int, dim: int) -> None:
     check_number(OP, "noise.step", noise.step, least=0, most=2**32 - 1)
 
 
-def _refusal(x: Tensor, direction: Tensor, mass: Tensor, adam: AdamState | None) -> str | None:
-    if wants_grad(x, direction, mass):
+def _refusal(floating: dict[str, Tensor]) -> str | None:
+    if wants_grad(*floating.values()):
         return "gradients are required, which the kernel does not compute"
-    if adam is not None and not (_rows_adjacent(adam.m) and _rows_adjacent(adam.v)):
+    if not all(_rows_adjacent(floating[name]) for name in ("adam.m", "adam.v") if name in floating):
         return "adam's moments have rows with gaps between elements"
-    return kernel_refusal({"x": x, "direction": direction, "mass": mass})
+    return kernel_refusal(floating)
 
 
 def _rows_adjacent(tensor: Tensor) -> bool:

@@ -45,16 +45,16 @@ def standard_normal(seed: int, keys: Tensor, dim: int, sample: int, step: int, d
     """
     sensors = keys.shape[1] - 1
     start = keys[:, :1]
-    element = torch.arange(dim)
+    element = torch.arange(dim, device=keys.device)
     sensor = keys[:, 1:][:, element % sensors] & _WORD
     shape = sensor.shape
     counter = (
         (start & _WORD).expand(shape),
         sensor,
-        torch.full(shape, step & _WORD),
+        torch.full_like(sensor, step & _WORD),
         (sample << 20 | element // sensors).expand(shape),
     )
-    key = (torch.full(shape, seed & _WORD), ((start >> 32) & _WORD ^ (seed >> 32 & _WORD)).expand(shape))
+    key = (torch.full_like(sensor, seed & _WORD), ((start >> 32) & _WORD ^ (seed >> 32 & _WORD)).expand(shape))
     words = philox4x32(counter, key)
     first, second = ((word >> 9).to(dtype).add(0.5).mul(2.0**-23) for word in words[:2])
     return torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * math.pi * second)

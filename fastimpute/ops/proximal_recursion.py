@@ -301,7 +301,16 @@ def proximal_recursion(
     settings = Settings(
         head, sigma or 1.0, iterations, eta, gamma, 2 * eta / rho, tau, bound, group, robust, adam, dissipation, seed
     )
-    if backends.choose(OP, backend, lambda: _refusal(series, network, log_ref, precision)) == "torch":
+    tensors = {
+        "series": series,
+        "missing": missing,
+        "starts": starts,
+        "columns": columns,
+        **network._asdict(),
+        "log_ref": log_ref,
+    }
+    refusals = {"cpu": lambda: _refusal(series, network, log_ref, precision)}
+    if backends.choose(OP, backend, tensors, refusals) == "torch":
         with torch.no_grad():
             return _recurse(series, missing, patches, network, settings, log_ref, precision)
     run = _op if torch.compiler.is_compiling() else _impl

@@ -127,7 +127,8 @@ def score_matching(
     _check(*parts)
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
-    if backends.choose(OP, backend, lambda: _refusal(parts)) == "torch":
+    tensors = dict(zip(_NAMES, parts, strict=True))
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors, w1.shape[0])}) == "torch":
         return reference(*parts)
     run = _op if torch.compiler.is_compiling() else _impl
     with torch.no_grad():
@@ -164,11 +165,11 @@ def _check(
         check_tensor(OP, "weight", weight, (x.shape[0],), dtype)
 
 
-def _refusal(parts: tuple[Tensor | None, ...]) -> str | None:
-    names = ("x", "target", "w1", "b1", "w2", "b2", "w3", "b3", "modulation", "weight")
-    w1 = parts[2]
-    assert w1 is not None
-    return kernel_refusal(dict(zip(names, parts, strict=True))) or width_refusal(w1.shape[0], backends.isa())
+_NAMES = ("x", "target", "w1", "b1", "w2", "b2", "w3", "b3", "modulation", "weight")
+
+
+def _refusal(tensors: dict[str, Tensor | None], hidden: int) -> str | None:
+    return kernel_refusal(tensors) or width_refusal(hidden, backends.isa())
 
 
 # The registered op takes float32, and float64 through the scalar oracle.

@@ -119,18 +119,19 @@ def score_mlp(
         check_tensor(OP, "sigma", sigma, (x.shape[0],), x.dtype)
     else:
         check_number(OP, "sigma", sigma, above=0)
-    if backends.choose(OP, backend, lambda: _refusal(x, sigma, network, precision)) == "torch":
+    each = {"x": x, "sigma": sigma if isinstance(sigma, Tensor) else None}
+    refusals = {"cpu": lambda: _refusal(each, network, precision)}
+    if backends.choose(OP, backend, {**each, **network._asdict()}, refusals) == "torch":
         return reference(x, *network[:6], sigma, *network[6:], precision=precision)
     levels = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
     run = _op if torch.compiler.is_compiling() else _impl
     return cast(Tensor, run(x, levels, *network, precision))
 
 
-def _refusal(x: Tensor, sigma: float | Tensor, network: Network, precision: str) -> str | None:
-    levels = sigma if isinstance(sigma, Tensor) else None
-    if wants_grad(x, levels):
+def _refusal(each: dict[str, Tensor | None], network: Network, precision: str) -> str | None:
+    if wants_grad(*each.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"x": x, "sigma": levels}) or network_refusal(network, precision, backends.isa())
+    return kernel_refusal(each) or network_refusal(network, precision, backends.isa())
 
 
 # The registered op takes float32, and float64 through the scalar oracle.

@@ -155,7 +155,8 @@ def spt_weights(
     check_number(OP, "group", group, least=1)
     check_number(OP, "tau", tau, least=0, most=1)
     check_number(OP, "bound", bound, above=0)
-    if backends.choose(OP, backend, lambda: _refusal(log_w, log_p, score_sq, log_ref)) == "torch":
+    tensors = {"log_w": log_w, "log_p": log_p, "score_sq": score_sq, "log_ref": log_ref}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
         return reference(
             log_w,
             log_p,
@@ -173,10 +174,10 @@ def spt_weights(
     return log_w_new, mass
 
 
-def _refusal(log_w: Tensor, log_p: Tensor, score_sq: Tensor, log_ref: Tensor | None) -> str | None:
-    if wants_grad(log_w, log_p, score_sq, log_ref):
+def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"log_w": log_w, "log_p": log_p, "score_sq": score_sq, "log_ref": log_ref})
+    return kernel_refusal(tensors)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.

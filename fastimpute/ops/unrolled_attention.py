@@ -220,7 +220,7 @@ def unrolled_attention(
         check_number(OP, "length", length, above=0)
     _check_rates(rates, solver, v.shape[0], iterations, inner_iterations)
     outer, inner = (None, None) if rates is None else rates
-    tensors = {
+    floating = {
         "v": v,
         "x": x,
         "lag_table": lag_table,
@@ -229,7 +229,8 @@ def unrolled_attention(
         "mean": mean,
         "channel_covariance": channel_covariance,
     }
-    if backends.choose(OP, backend, lambda: _refusal(tensors, outer, inner)) == "torch":
+    tensors = {**floating, "missing": missing, "rates.outer": outer, "rates.inner": inner}
+    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating, outer, inner)}) == "torch":
         return reference(
             v,
             x,
@@ -286,10 +287,10 @@ def _check_rates(rates: Rates | None, solver: str, sequences: int, iterations: i
             raise ValueError(f"{OP}: rates.{name} must have 1 or {sequences} rows, got {table.shape[0]}")
 
 
-def _refusal(tensors: dict[str, Tensor | None], outer: Tensor | None, inner: Tensor | None) -> str | None:
-    if wants_grad(*tensors.values(), outer, inner):
+def _refusal(floating: dict[str, Tensor | None], outer: Tensor | None, inner: Tensor | None) -> str | None:
+    if wants_grad(*floating.values(), outer, inner):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal(tensors)
+    return kernel_refusal(floating)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
