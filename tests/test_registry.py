@@ -49,8 +49,11 @@ def test_has_an_op_file_tests_and_a_benchmark(name: str) -> None:
 
 
 @every_op
-def test_has_a_triton_file_exactly_when_triton_serves_it(name: str) -> None:
-    assert (ROOT / "kernels" / f"{name}.py").is_file() == ("triton" in OPS[name].backends)
+def test_has_a_triton_kernel_and_its_tests_exactly_when_triton_serves_it(name: str) -> None:
+    serves = "triton" in OPS[name].backends
+    tests = ROOT / "tests"
+    files = (ROOT / "kernels" / f"{name}.py", tests / "interpreted" / f"{name}.py", tests / f"test_triton_{name}.py")
+    assert [path.is_file() for path in files] == [serves] * 3
 
 
 @every_op
@@ -159,6 +162,41 @@ def test_auto_asks_no_backend_of_another_device(caplog: pytest.LogCaptureFixture
 def test_an_explicit_backend_that_cannot_serve_says_why(requested: str, tensor: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         backends.choose("particle_step", requested, {"x": tensor}, {"cpu": lambda: "too wide"})
+
+
+@pytest.fixture
+def gpu_is_meta(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """A tensor on the device that stands in for a GPU."""
+    monkeypatch.setitem(backends._DEVICES, "triton", "meta")
+    backends._log_fallback.cache_clear()
+    return torch.ones(1, device="meta")
+
+
+def test_triton_serves_tensors_on_the_gpu(gpu_is_meta: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_why_no_gpu_kernels", serves)
+    refusals = {"cpu": serves, "triton": serves}
+    assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, refusals) == "triton"
+    assert backends.choose("particle_step", "auto", {"x": torch.ones(1)}, refusals) == "cpu"
+
+
+def test_what_keeps_triton_from_serving_is_logged_once(
+    gpu_is_meta: torch.Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backends, "_why_no_gpu_kernels", lambda: "triton is not installed")
+    with caplog.at_level(logging.INFO, logger="fastimpute"):
+        for _ in range(2):
+            refusals = {"cpu": lambda: "not this one", "triton": serves}
+            assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, refusals) == "torch"
+    assert caplog.messages == ["particle_step runs on the torch backend: triton is not installed"]
+
+
+def test_triton_without_a_gpu_says_so() -> None:
+    if torch.cuda.is_available():
+        return
+    x, missing = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    assert fastimpute.backends()["particle_step"]["triton"] == (False, "torch finds no CUDA device")
+    with pytest.raises(ValueError, match="backend 'triton' cannot serve: torch finds no CUDA device"):
+        ops.particle_step(x, x, torch.ones(1), missing, eta=0.1, backend="triton")
 
 
 @pytest.mark.parametrize("requested", ["auto", "cpu", "torch"])

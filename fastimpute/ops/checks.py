@@ -56,6 +56,17 @@ def kernel_refusal(tensors: Mapping[str, Tensor | None]) -> str | None:
     return None
 
 
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def triton_refusal(tensors: Mapping[str, Tensor | None], dtypes: tuple[torch.dtype, ...] = FLOATS) -> str | None:
+    """Why the triton kernels cannot take these floating tensors."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dtype not in dtypes:
+            return f"{name} is {tensor.dtype}, the kernels take {' or '.join(map(str, dtypes))}"
+    return None
+
+
 def wants_grad(*tensors: Tensor | None) -> bool:
     """Whether autograd would record an operation on any of `tensors`."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)

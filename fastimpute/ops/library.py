@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 library = torch.library.Library("fastimpute", "DEF")  # type: ignore[no-untyped-call]
 
 
-def register(name: str, schema: str, impl: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Defines `fastimpute::<name>` with its cpu implementation and its shapes; returns the op."""
+def register(
+    name: str, schema: str, impl: Callable[..., Any], fake: Callable[..., Any], cuda: Callable[..., Any] | None = None
+) -> Any:
+    """Defines `fastimpute::<name>` with its implementation for tensors in main memory, its shapes and, where there is
+    one, its implementation for tensors on a GPU; returns the op."""
     library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     library.impl(name, impl, "CPU")  # type: ignore[no-untyped-call]
+    if cuda is not None:
+        library.impl(name, cuda, "CUDA")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"fastimpute::{name}", fake, lib=library)
     return getattr(torch.ops.fastimpute, name).default
+
+
+def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Kernels launched inside go to the tensor's GPU; nothing changes for a tensor in main memory."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def no_gradient(name: str, why: str) -> None:

@@ -24,9 +24,10 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import no_gradient, on_device_of, register
 from fastimpute.ops.philox import standard_normal
 
 OP = "particle_step"
@@ -121,7 +122,7 @@ def particle_step(
         adam: state of Adam, advanced in place; None: plain step.
         noise: keys of the Gaussian noise sqrt(2 eta) N(0, 1) of the dissipative variant; None: none.
         drift: c in the term -eta c x of the dissipative variant.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
 
     Returns:
         The particles after the step, (n, D).
@@ -151,14 +152,17 @@ def particle_step(
     if adam is not None:
         floating |= {"adam.m": adam.m, "adam.v": adam.v}
     tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating)}) == "torch":
+    refusals = {"cpu": lambda: _refusal(floating), "triton": lambda: _triton_refusal(floating)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(x, direction, mass, missing, eta=eta, adam=adam, noise=noise, drift=drift)
     draw = (None, 0, 0, 0) if noise is None else (noise.keys, noise.seed, noise.sample, noise.step)
     moments: tuple[Any, ...] = ()
     if adam is not None:
         adam.step += 1
         moments = (adam.m, adam.v, adam.beta1, adam.beta2, adam.eps, *adam.corrections())
-    plain, with_adam = (_op, _op_adam) if torch.compiler.is_compiling() else (_impl, _impl_adam)
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    plain, with_adam = (_impl, _impl_adam) if direct else (_op, _op_adam)
     run = with_adam if moments else plain
     return cast(Tensor, run(x, direction, mass, missing, eta, drift, *draw, *moments))
 
@@ -176,11 +180,19 @@ def _check_noise(noise: Noise, rows: int, dim: int) -> None:
 
 
 def _refusal(floating: dict[str, Tensor]) -> str | None:
+    return _any_refusal(floating) or kernel_refusal(floating)
+
+
+def _triton_refusal(floating: dict[str, Tensor]) -> str | None:
+    return _any_refusal(floating) or triton_refusal(floating)
+
+
+def _any_refusal(floating: dict[str, Tensor]) -> str | None:
     if wants_grad(*floating.values()):
         return "gradients are required, which the kernel does not compute"
     if not all(_rows_adjacent(floating[name]) for name in ("adam.m", "adam.v") if name in floating):
         return "adam's moments have rows with gaps between elements"
-    return kernel_refusal(floating)
+    return None
 
 
 def _rows_adjacent(tensor: Tensor) -> bool:
@@ -254,6 +266,31 @@ def _run(
     return x_new
 
 
+def _triton(
+    x: Tensor,
+    direction: Tensor,
+    mass: Tensor,
+    missing: Tensor,
+    eta: float,
+    drift: float,
+    keys: Tensor | None,
+    seed: int,
+    sample: int,
+    step: int,
+    *moments: Any,
+) -> Tensor:
+    from fastimpute.kernels.particle_step import launch
+
+    x, direction, missing = rows_contiguous(x), rows_contiguous(direction), rows_contiguous(missing)
+    x_new = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    noise = None if keys is None else (keys.contiguous(), seed, sample, step)
+    with on_device_of(x):
+        launch(
+            x, direction, mass.contiguous(), missing, x_new, eta=eta, drift=drift, noise=noise, moments=moments or None
+        )
+    return x_new
+
+
 def _fake(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape)
 
@@ -262,12 +299,13 @@ _ARGUMENTS = (
     "Tensor x, Tensor direction, Tensor mass, Tensor missing, float eta, float drift, Tensor? keys, int seed, "
     "int sample, int step"
 )
-_op = register("particle_step", f"({_ARGUMENTS}) -> Tensor", _impl, _fake)
+_op = register("particle_step", f"({_ARGUMENTS}) -> Tensor", _impl, _fake, _triton)
 _op_adam = register(
     "particle_step_adam",
     f"({_ARGUMENTS}, Tensor(a!) m, Tensor(b!) v, float beta1, float beta2, float eps, float correction1, "
     "float correction2) -> Tensor",
     _impl_adam,
     _fake,
+    _triton,
 )
-no_gradient("particle_step", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("particle_step", "the kernels compute no gradients; use backend='torch'")

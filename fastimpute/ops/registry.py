@@ -57,7 +57,7 @@ OPS: dict[str, Op] = {
         Op(
             "particle_step",
             "weighted, masked step of the particles",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
         ),
         Op(

@@ -1,0 +1,99 @@
+"""Triton kernels without a GPU: interpreted, and compiled ahead of time with what the compilers say of the result."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+CAPABILITIES = (80, 90, 100)
+INTEGERS = frozenset({"vectors", "seed", "sample", "step", "rows", "group"})
+# Shared memory a block may use, in bytes.
+SHARED_MOST = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+
+
+class Build(NamedTuple):
+    """One kernel for one GPU: Triton's own form, the assembly, and what a block needs."""
+
+    ttir: str
+    ttgir: str
+    ptx: str
+    shared: int
+    registers: int
+    stack: int
+
+    def narrow_offsets(self) -> list[str]:
+        """Additions to a pointer whose offset has less than 64 bits."""
+        additions = [line for line in self.ttir.splitlines() if "tt.addptr" in line]
+        assert additions
+        return [line for line in additions if not re.search(r"(, i64|xi64>)( loc\(.*\))?$", line.strip())]
+
+    def tensor_core_instructions(self) -> set[str]:
+        return {name for name in ("mma.sync", "wgmma.mma_async", "tcgen05.mma") if name in self.ptx}
+
+
+def run_interpreted(op: str) -> None:
+    """Runs `tests/interpreted/<op>.py`, in a process of its own: Triton settles at import who runs its kernels."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"interpreted/{op}.py"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-2000:]
+
+
+def build(
+    kernel: Any, capability: int, pointers: dict[str, str], constants: dict[str, Any], *, warps: int, stages: int = 3
+) -> Build:
+    """Compiles `kernel`.
+
+    Args:
+        kernel: a `triton.jit` function.
+        capability: 10 major + minor.
+        pointers: element type by argument name; all 16 bytes aligned, as torch allocates.
+        constants: the compile-time constants, absent pointers (None) included. Other arguments are int64 where their
+            name is among INTEGERS, float32 otherwise.
+    """
+    signature, attributes = {}, {}
+    for position, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in pointers:
+            signature[name] = f"*{pointers[name]}"
+            attributes[(position,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "i64" if name in INTEGERS else "fp32"
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constexprs=constants, attrs=attributes),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True},
+    )
+    usage = _resource_usage(compiled.asm["cubin"])
+    return Build(
+        str(compiled.asm["ttir"]),
+        str(compiled.asm["ttgir"]),
+        str(compiled.asm["ptx"]),
+        compiled.metadata.shared,
+        usage["REG"],
+        usage["STACK"],
+    )
+
+
+def _resource_usage(cubin: bytes) -> dict[str, int]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        shown = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return {name: int(value) for name, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", shown)}
