@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
-INTEGERS = frozenset({"vectors", "seed", "sample", "step", "rows", "group"})
+INTEGERS = frozenset({"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows"})
 # Shared memory a block may use, in bytes.
 SHARED_MOST = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 

@@ -51,7 +51,7 @@ OPS: dict[str, Op] = {
         Op(
             "spt_weights",
             "semi-proximal-transport weight update per group",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
         ),
         Op(

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops import backends
-from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, wants_grad
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, triton_refusal, wants_grad
+from fastimpute.ops.library import no_gradient, on_device_of, register
 
 OP = "spt_weights"
 LEAST_SPREAD = 1e-6
@@ -131,7 +131,7 @@ def spt_weights(
         bound: largest |log(B w)|; infinity for none.
         log_ref: (n,) log of the reference measure, finite, up to a constant per group; None: uniform.
         robust: value centred at the group's median, in units of its interquartile range.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
 
     Returns:
         log_w after the step, (n,), and mass B w, (n,).
@@ -156,7 +156,9 @@ def spt_weights(
     check_number(OP, "tau", tau, least=0, most=1)
     check_number(OP, "bound", bound, above=0)
     tensors = {"log_w": log_w, "log_p": log_p, "score_sq": score_sq, "log_ref": log_ref}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
+    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors, group)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(
             log_w,
             log_p,
@@ -169,15 +171,28 @@ def spt_weights(
             log_ref=log_ref,
             robust=robust,
         )
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     log_w_new, mass = run(log_w, log_p, score_sq, log_ref, group, gamma, eta_w, tau, bound, robust)
     return log_w_new, mass
 
 
 def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    return _gradient_refusal(tensors) or kernel_refusal(tensors)
+
+
+def _triton_refusal(tensors: dict[str, Tensor | None], group: int) -> str | None:
+    from fastimpute.kernels.spt_weights import GROUP_MOST
+
+    refusal = _gradient_refusal(tensors) or triton_refusal(tensors)
+    if refusal is None and group > GROUP_MOST:
+        return f"group is {group}, the kernel takes up to {GROUP_MOST}"
+    return refusal
+
+
+def _gradient_refusal(tensors: dict[str, Tensor | None]) -> str | None:
     if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal(tensors)
+    return None
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
@@ -222,6 +237,28 @@ def _impl(
     return log_w_new, mass
 
 
+def _triton(
+    log_w: Tensor,
+    log_p: Tensor,
+    score_sq: Tensor,
+    log_ref: Tensor | None,
+    group: int,
+    gamma: float,
+    eta_w: float,
+    tau: float,
+    bound: float,
+    robust: bool,
+) -> tuple[Tensor, Tensor]:
+    from fastimpute.kernels.spt_weights import launch
+
+    log_w_new, mass = (torch.empty(log_w.shape, dtype=log_w.dtype, device=log_w.device) for _ in range(2))
+    log_ref = None if log_ref is None else log_ref.contiguous()
+    inputs = (log_w.contiguous(), log_p.contiguous(), score_sq.contiguous(), log_ref)
+    with on_device_of(log_w):
+        launch(*inputs, log_w_new, mass, group=group, gamma=gamma, eta_w=eta_w, tau=tau, bound=bound, robust=robust)
+    return log_w_new, mass
+
+
 def _fake(log_w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return log_w.new_empty(log_w.shape), log_w.new_empty(log_w.shape)
 
@@ -232,5 +269,6 @@ _op = register(
     "float bound, bool robust) -> (Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient("spt_weights", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("spt_weights", "the kernels compute no gradients; use backend='torch'")
