@@ -15,26 +15,42 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
-INTEGERS = frozenset({"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows"})
+INTEGERS = frozenset(
+    {"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows", "x_stride", "vector_stride"}
+)
 # Shared memory a block may use, in bytes.
 SHARED_MOST = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 
 class Build(NamedTuple):
-    """One kernel for one GPU: Triton's own form, the assembly, and what a block needs."""
+    """One kernel for one GPU: its arguments, Triton's own form, the assembly, and what a block needs."""
 
+    arguments: tuple[str, ...]
     ttir: str
-    ttgir: str
     ptx: str
     shared: int
     registers: int
     stack: int
 
-    def narrow_offsets(self) -> list[str]:
-        """Additions to a pointer whose offset has less than 64 bits."""
-        additions = [line for line in self.ttir.splitlines() if "tt.addptr" in line]
-        assert additions
-        return [line for line in additions if not re.search(r"(, i64|xi64>)( loc\(.*\))?$", line.strip())]
+    def narrow_offsets(self, *bounded: str) -> list[str]:
+        """Offsets of less than 64 bits from an argument itself.
+
+        bounded: arguments that are small whatever the number of rows. Beyond a 64-bit offset, which leads to a row or
+        to a program's scratch, 32 bits reach everything.
+        """
+        assert "tt.addptr" in self.ttir
+        origin: dict[str, str] = {}  # names are given anew in each region: the last one counts
+        narrow = []
+        for line in self.ttir.splitlines():
+            found = re.search(r"(%\S+) = tt\.(\w+) (%[\w.]+).*?(i32|i64)?>?(?: loc\(.*\))?$", line)
+            if found is None:
+                continue
+            result, operation, source, width = found.groups()
+            source = origin.get(source, source.removeprefix("%"))
+            if operation == "addptr" and width == "i32" and source in set(self.arguments) - set(bounded):
+                narrow.append(line)
+            origin[result] = "reached" if operation == "addptr" and width == "i64" else source
+        return narrow
 
     def tensor_core_instructions(self) -> set[str]:
         return {name for name in ("mma.sync", "wgmma.mma_async", "tcgen05.mma") if name in self.ptx}
@@ -81,8 +97,8 @@ def build(
     )
     usage = _resource_usage(compiled.asm["cubin"])
     return Build(
+        tuple(kernel.arg_names),
         str(compiled.asm["ttir"]),
-        str(compiled.asm["ttgir"]),
         str(compiled.asm["ptx"]),
         compiled.metadata.shared,
         usage["REG"],

@@ -12,8 +12,16 @@ from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops import backends
-from fastimpute.ops.checks import address, check_tensor, kernel_refusal, row_stride, rows_contiguous, wants_grad
-from fastimpute.ops.library import library, register
+from fastimpute.ops.checks import (
+    address,
+    check_tensor,
+    kernel_refusal,
+    row_stride,
+    rows_contiguous,
+    triton_refusal,
+    wants_grad,
+)
+from fastimpute.ops.library import library, multiprocessors, on_device_of, register
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
     Network,
@@ -24,6 +32,7 @@ from fastimpute.ops.network import (
     product,
 )
 from fastimpute.ops.pack import mlp_pack
+from fastimpute.ops.triton_pack import triton_pack
 
 OP = "energy_mlp"
 
@@ -95,7 +104,7 @@ def energy_mlp(
     All values are in standardised units; log p is known up to a constant.
 
     Args:
-        x: particles, (n, D). The cpu kernels take float32, the torch backend any floating dtype.
+        x: particles, (n, D). The kernels take float32, the torch backend any floating dtype.
         w1: (hidden, D). b1: (hidden,). w2: (hidden, hidden). b2: (hidden,). w3: (hidden,). b3: (1,), as in
         torch.nn.Linear.
         modulation: (m, 4, hidden): gain1, shift1, gain2, shift2 of the adaptive layer norms.
@@ -104,7 +113,7 @@ def energy_mlp(
         mean: (D,), the Gaussian part's mean; given exactly when `precision_matrix` is.
         vector: (n, D), the v of H v; None: the score itself.
         hvp: also return H v.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
         precision: "fp32", or "bf16": bfloat16 operands in the network's matrix products, float32 sums. The Gaussian
         part
             is always float32.
@@ -114,7 +123,7 @@ def energy_mlp(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape or dtype, or an explicit backend that cannot serve.
-        RuntimeError: differentiating H v with respect to x on the cpu backend.
+        RuntimeError: differentiating H v with respect to x on a backend other than "torch".
 
     Example:
         >>> import torch
@@ -135,10 +144,15 @@ def energy_mlp(
         if not hvp:
             raise ValueError(f"{OP}: vector must be None unless hvp is True")
     tensors = {"x": x, "vector": vector, **network._asdict()}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(x, vector, network, precision)}) == "torch":
+    refusals = {
+        "cpu": lambda: _refusal(x, vector, network, precision),
+        "triton": lambda: _triton_refusal(x, vector, network),
+    }
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(x, *network, vector=vector, hvp=hvp, precision=precision)
     differentiable = wants_grad(x, vector)
-    recorded = differentiable or torch.compiler.is_compiling()
+    recorded = differentiable or chosen != "cpu" or torch.compiler.is_compiling()
     if not hvp:
         return (_op if recorded else _impl)(x, *network, precision)
     if differentiable and vector is None:
@@ -148,6 +162,18 @@ def energy_mlp(
 
 def _refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str) -> str | None:
     return kernel_refusal({"x": x, "vector": vector}) or network_refusal(network, precision, backends.isa())
+
+
+def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
+    from fastimpute.kernels.energy_mlp import WIDTHS
+
+    if network.wants_grad():
+        return "the weights require gradients, which the kernels do not compute"
+    if network.hidden not in WIDTHS:
+        return f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
+    if network.dim == 0:
+        return "the particles have no cells"
+    return triton_refusal({"x": x, "vector": vector, **network.floating()}, (torch.float32,))
 
 
 # The registered op takes float32, and float64 through the scalar oracle: what gradcheck needs.
@@ -202,6 +228,51 @@ def _impl_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Ten
     return log_p, score, curved
 
 
+def _run_triton(
+    x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    from fastimpute.kernels import energy_mlp as kernel
+
+    x = rows_contiguous(x)
+    vector = None if vector is None else rows_contiguous(vector)
+    pack = triton_pack(network, precision, kernel.padded(network.dim))
+    index = None if network.modulation_index is None else network.modulation_index.contiguous()
+    tiles = kernel.configuration(pack.w1.element_size(), want_hvp)
+    programs = min(multiprocessors(x.device), -(-x.shape[0] // tiles.rows))
+    size = programs * tiles.rows * network.hidden
+    log_p = torch.empty(x.shape[0], dtype=x.dtype, device=x.device)
+    score = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    curved = torch.empty_like(score) if want_hvp else None
+    operands = torch.empty(size, dtype=pack.w1.dtype, device=x.device)
+    states = torch.empty(size * kernel.state_tiles(want_hvp), dtype=x.dtype, device=x.device)
+    with on_device_of(x):
+        kernel.launch(
+            x,
+            vector,
+            pack,
+            network.modulation.contiguous(),
+            index,
+            (log_p, score, curved),
+            (operands, states),
+            programs=programs,
+            tiles=tiles,
+        )
+    return log_p, score, curved
+
+
+def _triton(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *network, precision = rest
+    log_p, score, _ = _run_triton(x, None, Network(*network), False, precision)
+    return log_p, score
+
+
+def _triton_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *network, precision = rest
+    log_p, score, curved = _run_triton(x, vector, Network(*network), True, precision)
+    assert curved is not None
+    return log_p, score, curved
+
+
 def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[0]), x.new_empty(x.shape)
 
@@ -210,12 +281,13 @@ def _fake_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Ten
     return x.new_empty(x.shape[0]), x.new_empty(x.shape), x.new_empty(x.shape)
 
 
-_op = register("energy_mlp", f"(Tensor x, {NETWORK_SCHEMA}, str precision) -> (Tensor, Tensor)", _impl, _fake)
+_op = register("energy_mlp", f"(Tensor x, {NETWORK_SCHEMA}, str precision) -> (Tensor, Tensor)", _impl, _fake, _triton)
 _op_hvp = register(
     "energy_mlp_hvp",
     f"(Tensor x, Tensor? vector, {NETWORK_SCHEMA}, str precision) -> (Tensor, Tensor, Tensor)",
     _impl_hvp,
     _fake_hvp,
+    _triton_hvp,
 )
 
 # The chain value -> score -> H v. Each backward computes from the inputs alone: an intermediate kept from the forward
@@ -226,7 +298,7 @@ _op_hvp = register(
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], leading: int) -> None:
     if any(ctx.needs_input_grad[leading:]):
         raise RuntimeError(
-            f"{OP}: the cpu backend has no gradients for weights, modulation or Gaussian part; use backend='torch'"
+            f"{OP}: the kernels have no gradients for weights, modulation or Gaussian part; use backend='torch'"
         )
     ctx.set_materialize_grads(False)
     *tensors, ctx.precision = inputs
@@ -262,7 +334,7 @@ def _backward_hvp(
     x, vector, *network = ctx.saved_tensors
     if grad_curved is not None and (ctx.needs_input_grad[0] or vector is None):
         raise RuntimeError(
-            f"{OP}: H v cannot be differentiated with respect to x on the cpu backend (a third derivative); "
+            f"{OP}: H v cannot be differentiated with respect to x by the kernels (a third derivative); "
             "use backend='torch'"
         )
     grad_x = grad_vector = None

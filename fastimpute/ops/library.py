@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,15 @@ def register(
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Kernels launched inside go to the tensor's GPU; nothing changes for a tensor in main memory."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+@functools.cache
+def multiprocessors(device: torch.device) -> int:
+    """Programs of a grid that fills the GPU once; in main memory, where kernels are interpreted, two."""
+    if device.type != "cuda":
+        return 2
+    count: int = torch.cuda.get_device_properties(device).multi_processor_count
+    return count
 
 
 def no_gradient(name: str, why: str) -> None:

@@ -33,7 +33,7 @@ OPS: dict[str, Op] = {
         Op(
             "energy_mlp",
             "AdaLN energy network: log p, score and Hessian-vector product in one pass",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512", "avx512bf16"),
         ),
         Op(
