@@ -47,7 +47,7 @@ class Configuration(NamedTuple):
 # By the size of the operands in bytes and whether H v is wanted. Columns divide the padded D.
 CONFIGURATIONS = {
     (4, False): Configuration(32, 16, 16, 16, 8, 2),
-    (4, True): Configuration(32, 16, 16, 16, 8, 2),
+    (4, True): Configuration(32, 16, 16, 8, 8, 2),
     (2, False): Configuration(64, 32, 32, 16, 8, 3),
     (2, True): Configuration(64, 32, 32, 16, 8, 3),
 }

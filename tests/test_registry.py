@@ -52,7 +52,7 @@ def test_has_an_op_file_tests_and_a_benchmark(name: str) -> None:
 def test_has_a_triton_kernel_and_its_tests_exactly_when_triton_serves_it(name: str) -> None:
     serves = "triton" in OPS[name].backends
     tests = ROOT / "tests"
-    files = (ROOT / "kernels" / f"{name}.py", tests / "interpreted" / f"{name}.py", tests / f"test_triton_{name}.py")
+    files = (ROOT / "kernels" / f"{name}.py", tests / "triton_kernels" / f"{name}.py", tests / f"test_triton_{name}.py")
     assert [path.is_file() for path in files] == [serves] * 3
 
 

@@ -1,4 +1,4 @@
-"""energy_mlp's Triton kernel: interpreted, and as the compilers see it."""
+"""energy_mlp's Triton kernel: run, and as the compilers see it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from networks import random_network, to_dtype
-from triton_builds import CAPABILITIES, SHARED_MOST, Build, build, run_interpreted
+from triton_builds import CAPABILITIES, PLACES, SHARED_MOST, Build, build, run_kernel_tests
 
 from fastimpute.kernels.energy_mlp import configuration, energy_mlp_kernel, padded, state_tiles
 from fastimpute.ops.energy_mlp import _triton_refusal
@@ -20,7 +20,7 @@ MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 
 def compiled(
     capability: int, element: str, *, hvp: bool, dim: int = 168, hidden: int = 256, gaussian: bool = False,
-    indexed: bool = False,
+    indexed: bool = False, **sizes: int,
 ) -> Build:  # fmt: skip
     tiles = configuration(2 if element == "bf16" else 4, hvp)
     pointers = dict.fromkeys(FLOATS, "fp32") | dict.fromkeys(("w1", "w2", "operand"), element)
@@ -29,14 +29,15 @@ def compiled(
     constants: dict[str, Any] = {f"{name}_ptr": None for name, present in optional.items() if not present}
     constants |= {
         "D": dim, "PADDED": padded(dim), "H": hidden, "ROWS": tiles.rows, "COLUMNS": tiles.columns,
-        "HIDDEN": tiles.hidden, "CHUNK": tiles.chunk, "STATES": state_tiles(hvp),
+        "HIDDEN": tiles.hidden, "CHUNK": tiles.chunk, "STATES": state_tiles(hvp), **sizes,
     }  # fmt: skip
     named = {f"{name}_ptr": kind for name, kind in pointers.items()}
     return build(energy_mlp_kernel, capability, named, constants, warps=tiles.warps, stages=tiles.stages)
 
 
-def test_runs_interpreted() -> None:
-    run_interpreted("energy_mlp")
+@pytest.mark.parametrize("place", PLACES)
+def test_does_what_its_own_tests_ask(place: str) -> None:
+    run_kernel_tests("energy_mlp", place)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -62,6 +63,10 @@ def test_hvp_with_everything_else_fits_hopper(element: str) -> None:
 @pytest.mark.parametrize("hidden", [64, 128])
 def test_other_widths_compile(hidden: int) -> None:
     assert compiled(90, "bf16", hvp=False, hidden=hidden, dim=7).stack == 0
+
+
+def test_sizes_of_one_which_triton_compiles_in() -> None:
+    assert compiled(90, "fp32", hvp=False, dim=1, hidden=64, rows=1, x_stride=1).stack == 0
 
 
 def test_rows_are_found_by_64_bit_offsets() -> None:

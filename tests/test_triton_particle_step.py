@@ -1,11 +1,11 @@
-"""particle_step's Triton kernel: interpreted, and as the compilers see it."""
+"""particle_step's Triton kernel: run, and as the compilers see it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from triton_builds import CAPABILITIES, Build, build, run_interpreted
+from triton_builds import CAPABILITIES, PLACES, Build, build, run_kernel_tests
 
 from fastimpute.kernels.particle_step import CONFIGURATIONS, particle_step_kernel
 
@@ -36,8 +36,9 @@ def compiled(variant: str, capability: int, dim: int = 84, stride: int = 84, ele
     )
 
 
-def test_runs_interpreted() -> None:
-    run_interpreted("particle_step")
+@pytest.mark.parametrize("place", PLACES)
+def test_does_what_its_own_tests_ask(place: str) -> None:
+    run_kernel_tests("particle_step", place)
 
 
 @every_gpu

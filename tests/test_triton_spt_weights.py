@@ -1,24 +1,25 @@
-"""spt_weights' Triton kernel: interpreted, and as the compilers see it."""
+"""spt_weights' Triton kernel: run, and as the compilers see it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from triton_builds import CAPABILITIES, SHARED_MOST, Build, build, run_interpreted
+from triton_builds import CAPABILITIES, PLACES, SHARED_MOST, Build, build, run_kernel_tests
 
 from fastimpute.kernels.spt_weights import GROUP_MOST, configuration, spt_weights_kernel
 from fastimpute.ops.spt_weights import _triton_refusal
 
 
-def compiled(capability: int, group: int, *, robust: bool = False) -> Build:
+def compiled(capability: int, group: int, *, robust: bool = False, **sizes: int) -> Build:
     groups, lanes, warps = configuration(group)
     pointers = dict.fromkeys(("log_w_ptr", "log_p_ptr", "score_sq_ptr", "log_w_new_ptr", "mass_ptr"), "fp32")
-    constants = {"log_ref_ptr": None, "ROBUST": robust, "VECTOR": 4, "GROUPS": groups, "LANES": lanes}
+    constants = {"log_ref_ptr": None, "ROBUST": robust, "VECTOR": 4, "GROUPS": groups, "LANES": lanes, **sizes}
     return build(spt_weights_kernel, capability, pointers, constants, warps=warps)
 
 
-def test_runs_interpreted() -> None:
-    run_interpreted("spt_weights")
+@pytest.mark.parametrize("place", PLACES)
+def test_does_what_its_own_tests_ask(place: str) -> None:
+    run_kernel_tests("spt_weights", place)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -37,6 +38,10 @@ def test_each_array_is_read_and_written_once_16_bytes_at_a_time(group: int) -> N
     ptx = compiled(90, group).ptx
     assert ptx.count("ld.global.v4.b32") == 3 * vectors_of_a_thread
     assert ptx.count("st.global.v4.b32") == 2 * vectors_of_a_thread
+
+
+def test_sizes_of_one_which_triton_compiles_in() -> None:
+    assert compiled(90, 4, robust=True, row_vectors=1, group_vectors=1).stack == 0
 
 
 def test_longer_groups_are_refused() -> None:

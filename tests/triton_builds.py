@@ -1,4 +1,4 @@
-"""Triton kernels without a GPU: interpreted, and compiled ahead of time with what the compilers say of the result."""
+"""Triton kernels in processes of their own, and compiled ahead of time with what the compilers say of the result."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -18,6 +19,8 @@ CAPABILITIES = (80, 90, 100)
 INTEGERS = frozenset(
     {"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows", "x_stride", "vector_stride"}
 )
+# Where kernels can run here.
+PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)
 # Shared memory a block may use, in bytes.
 SHARED_MOST = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
@@ -56,12 +59,12 @@ class Build(NamedTuple):
         return {name for name in ("mma.sync", "wgmma.mma_async", "tcgen05.mma") if name in self.ptx}
 
 
-def run_interpreted(op: str) -> None:
-    """Runs `tests/interpreted/<op>.py`, in a process of its own: Triton settles at import who runs its kernels."""
+def run_kernel_tests(op: str, place: str) -> None:
+    """Runs `tests/triton_kernels/<op>.py`, in a process of its own: Triton settles at import who runs its kernels."""
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"interpreted/{op}.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"triton_kernels/{op}.py"],
         cwd=Path(__file__).parent,
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "TRITON_INTERPRET": "1" if place == "interpreter" else "0", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

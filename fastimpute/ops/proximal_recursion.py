@@ -56,7 +56,8 @@ class Patches(NamedTuple):
     def cells(self, patch: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and columns in the series of each element of the given patches, (n, D) each."""
         groups = self.columns.shape[0]
-        rows = self.starts[patch // groups][:, None, None] + torch.arange(self.window)[None, :, None]
+        steps = torch.arange(self.window, device=self.starts.device)
+        rows = self.starts[patch // groups][:, None, None] + steps[None, :, None]
         columns = self.columns[patch % groups][:, None, :]
         shape = (len(patch), self.window, self.columns.shape[1])
         return rows.expand(shape).flatten(1), columns.expand(shape).flatten(1)
@@ -137,8 +138,8 @@ def _recurse(
     precision: str,
 ) -> tuple[Tensor, Tensor]:
     total, weight = torch.zeros_like(series), torch.zeros_like(series)
-    log_w_new = torch.empty(patches.total, dtype=series.dtype)
-    for patch in _groups(patches.total, settings.group):
+    log_w_new = torch.empty(patches.total, dtype=series.dtype, device=series.device)
+    for patch in _groups(patches.total, settings.group, series.device):
         rows, columns = patches.cells(patch)
         chosen = network._replace(modulation_index=_index_of(patch, patches, network))
         reference_measure = None if log_ref is None else log_ref[patch]
@@ -152,9 +153,9 @@ def _recurse(
     return torch.where(missing & (weight > 0), total / weight, series), log_w_new
 
 
-def _groups(count: int, group: int) -> Iterator[Tensor]:
+def _groups(count: int, group: int, device: torch.device) -> Iterator[Tensor]:
     for begin in range(0, count, group):
-        yield torch.arange(begin, min(begin + group, count))
+        yield torch.arange(begin, min(begin + group, count), device=device)
 
 
 def _index_of(patch: Tensor, patches: Patches, network: Network) -> Tensor | None:

@@ -1,18 +1,18 @@
-"""The Triton kernel of energy_mlp, under Triton's interpreter."""
+"""The Triton kernel of energy_mlp: on the GPU, or under Triton's interpreter with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from closeness import assert_close, same_bits
-from interpreted.guarded import Guarded, among_nan
 from networks import random_network, rounded, to_dtype
 from torch import Tensor
+from triton_kernels.guarded import Guarded, among_nan
 
 from fastimpute.kernels import energy_mlp as kernel
 from fastimpute.ops.energy_mlp import _run_triton, reference
 from fastimpute.ops.network import Network
-from fastimpute.ops.triton_pack import TritonPack
+from fastimpute.ops.triton_pack import TritonPack, triton_pack
 
 NAMES = ("log_p", "score", "hvp")
 
@@ -104,3 +104,25 @@ def test_any_split_of_the_rows_gives_the_same_bits() -> None:
     parts = [_run_triton(x[part], None, single, False, "fp32") for part in (slice(0, 5), slice(5, 40))]
     for index in range(2):
         assert same_bits(torch.cat([part[index] for part in parts]), whole[index])
+
+
+def test_weights_are_packed_once_until_they_change() -> None:
+    x, network = particles(2, 7)
+    single, x = to_dtype(network, torch.float32), x.float()
+    first = triton_pack(single, "bf16", 32)
+    assert triton_pack(single, "bf16", 32) is first
+    single.w3.zero_()
+    assert triton_pack(single, "bf16", 32) is not first
+    log_p, score, _ = _run_triton(x, None, single, False, "fp32")
+    assert torch.equal(log_p, single.b3.expand(2))
+    assert bool((score == 0).all())
+
+
+def test_columns_beyond_d_are_packed_as_zeros() -> None:
+    _, network = particles(2, 7, gaussian=True)
+    pack = TritonPack.of(to_dtype(network, torch.float32), torch.float32, 32)
+    assert pack.precision_matrix is not None
+    assert pack.mean is not None
+    assert not bool(pack.w1[:, 7:].any() | pack.precision_matrix[:, 7:].any() | pack.precision_matrix[7:].any())
+    assert not bool(pack.mean[7:].any())
+    assert torch.equal(pack.precision_matrix[:7, :7], network.precision_matrix.float())

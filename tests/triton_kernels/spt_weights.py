@@ -1,4 +1,4 @@
-"""The Triton kernel of spt_weights, under Triton's interpreter."""
+"""The Triton kernel of spt_weights: on the GPU, or under Triton's interpreter with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from closeness import assert_close, same_bits
-from interpreted.guarded import Guarded
 from torch import Tensor
+from triton_kernels.guarded import Guarded
 
 from fastimpute.kernels.spt_weights import configuration, launch
 from fastimpute.ops.spt_weights import _triton, reference
