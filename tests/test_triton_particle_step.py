@@ -13,7 +13,9 @@ every_gpu = pytest.mark.parametrize("capability", CAPABILITIES)
 every_variant = pytest.mark.parametrize("variant", CONFIGURATIONS)
 
 
-def compiled(variant: str, capability: int, dim: int = 84, stride: int = 84, element: str = "fp32") -> Build:
+def compiled(
+    variant: str, capability: int, dim: int = 84, stride: int = 84, element: str = "fp32", **sizes: int
+) -> Build:
     pointers = dict.fromkeys(("x_ptr", "direction_ptr", "mass_ptr", "x_new_ptr", "m_ptr", "v_ptr"), element)
     pointers |= {"missing_ptr": "i1", "keys_ptr": "i64"}
     absent = {"plain": ("m_ptr", "v_ptr", "keys_ptr"), "adam": ("keys_ptr",), "noise": ("m_ptr", "v_ptr")}[variant]
@@ -26,6 +28,7 @@ def compiled(variant: str, capability: int, dim: int = 84, stride: int = 84, ele
         "SENSORS": 7,
         "VECTOR": 4,
         "BLOCK": block,
+        **sizes,
     }
     return build(
         particle_step_kernel,
@@ -56,6 +59,10 @@ def test_accesses_are_16_bytes_wide(capability: int, dim: int, stride: int) -> N
     ptx = compiled("adam", capability, dim, stride).ptx
     assert ptx.count("st.global.v4.b32") == 3  # x, m and v
     assert ptx.count("ld.global.v4.b32") == 4  # x, direction, m and v
+
+
+def test_sizes_of_one_which_triton_compiles_in() -> None:
+    assert compiled("noise", 90, 1, 1, SENSORS=1, VECTOR=1, vectors=1).stack == 0
 
 
 def test_takes_bfloat16() -> None:
