@@ -66,7 +66,7 @@ def test_other_widths_compile(hidden: int) -> None:
 
 
 def test_sizes_of_one_which_triton_compiles_in() -> None:
-    assert compiled(90, "fp32", hvp=False, dim=1, hidden=64, rows=1, x_stride=1).stack == 0
+    assert compiled(90, "fp32", hvp=False, dim=1, hidden=64, rows=1, x_stride=1).registers > 0
 
 
 def test_rows_are_found_by_64_bit_offsets() -> None:
