@@ -39,7 +39,7 @@ def check(rows: int, group: int, dtype: torch.dtype = torch.float32, spread: flo
 
 
 @pytest.mark.parametrize("rows", [1, 3, 31, 33, 64])
-@pytest.mark.parametrize("group", [1, 4, 31, 33])
+@pytest.mark.parametrize("group", [1, 4, 33])
 def test_matches_float64(rows: int, group: int) -> None:
     check(rows, group)
 
@@ -53,8 +53,8 @@ def test_groups_beyond_one_warp() -> None:
     check(5000, 2500)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 33, 64])
-@pytest.mark.parametrize("group", [2, 31, 32])
+@pytest.mark.parametrize("rows", [1, 3, 33])
+@pytest.mark.parametrize("group", [2, 31])
 def test_robust_values_match_float64(rows: int, group: int) -> None:
     check(rows, group, robust=True)
 
