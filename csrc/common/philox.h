@@ -6,15 +6,17 @@ namespace fastimpute {
 
 // Philox4x32-10 (Salmon et al., SC 2011): random words that depend on nothing but counter and key, so noise is the same
 // for every batch split and thread count. Word is one uint32 or a vector of them; high_word(words, factor) gives the
-// upper halves of their 64-bit products. Functions have internal linkage: every instruction set gets its own copy.
+// upper halves of their 64-bit products. Functions have internal linkage: every instruction set gets its own copy;
+// constexpr: CUDA kernels call the same text.
 template <typename Word>
 struct PhiloxWords {
     Word word[4];
 };
 
 template <typename Word, typename HighWord>
-[[gnu::always_inline]] static inline PhiloxWords<Word> philox4x32(PhiloxWords<Word> counter, std::uint32_t key0,
-                                                                  std::uint32_t key1, const HighWord& high_word) {
+[[gnu::always_inline]] static constexpr inline PhiloxWords<Word> philox4x32(PhiloxWords<Word> counter,
+                                                                            std::uint32_t key0, std::uint32_t key1,
+                                                                            const HighWord& high_word) {
     constexpr std::uint32_t kFactor0 = 0xD2511F53u;
     constexpr std::uint32_t kFactor1 = 0xCD9E8D57u;
     for (int round = 0; round < 10; ++round) {
@@ -39,8 +41,8 @@ struct NoiseStream {
 };
 
 template <typename Word, typename HighWord>
-[[gnu::always_inline]] static inline PhiloxWords<Word> noise_words(const NoiseStream& stream, Word offset, Word sensor,
-                                                                   const HighWord& high_word) {
+[[gnu::always_inline]] static constexpr inline PhiloxWords<Word> noise_words(const NoiseStream& stream, Word offset,
+                                                                             Word sensor, const HighWord& high_word) {
     const auto start = static_cast<std::uint64_t>(stream.start);
     const PhiloxWords<Word> counter = {
         {Word{} + static_cast<std::uint32_t>(start), sensor, Word{} + stream.step, offset | (stream.sample << 20)}};

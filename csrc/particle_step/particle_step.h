@@ -45,6 +45,10 @@ struct ParticleStep {
     NoiseKeys noise;
 };
 
+// Throws std::invalid_argument naming op and argument.
+template <typename Real>
+void check_particle_step(const ParticleStep<Real>& params);
+
 // Checks the arguments, then steps all rows, spread over `threads`; the bits do not depend on `threads`.
 void particle_step(Isa isa, const ParticleStep<float>& params, int threads);
 void particle_step_ref_f64(const ParticleStep<double>& params);

@@ -6,26 +6,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/errors.h"
 #include "common/parallel_for.h"
 #include "common/scratch.h"
 #include "dispatch.h"
 
 namespace fastimpute {
 namespace {
-
-constexpr const char* kOp = "spt_weights";
-
-template <typename Real>
-void check(const SptWeights<Real>& params) {
-    if (params.rows < 0) throw_invalid(kOp, "rows", "at least 0", static_cast<long long>(params.rows));
-    if (params.group < 1) throw_invalid(kOp, "group", "at least 1", static_cast<long long>(params.group));
-    if (!(params.tau >= 0 && params.tau <= 1)) throw_invalid(kOp, "tau", "in [0, 1]", double(params.tau));
-    if (!(params.bound > 0)) throw_invalid(kOp, "bound", "positive", double(params.bound));
-    if (params.rows == 0) return;
-    const bool complete = params.log_w && params.log_p && params.score_sq && params.log_w_new && params.mass;
-    if (!complete) throw_invalid(kOp, "addresses", "non-null", "null");
-}
 
 // Linear interpolation between order statistics, as torch.quantile does. Reorders `values`.
 template <typename Real>
@@ -66,7 +52,7 @@ void spt_weights_group(Isa isa, const SptWeights<float>& params, std::int64_t be
 }
 
 void spt_weights(Isa isa, const SptWeights<float>& params, int threads) {
-    check(params);
+    check_spt_weights(params);
     const std::int64_t groups = (params.rows + params.group - 1) / params.group;
     constexpr std::int64_t kRowsPerTask = 1 << 15;
     const bool streamed = params.rows >= kManyRows && params.group <= kStreamedGroup && on_cache_lines(params);
@@ -83,7 +69,7 @@ void spt_weights(Isa isa, const SptWeights<float>& params, int threads) {
 }
 
 void spt_weights_ref_f64(const SptWeights<double>& params) {
-    check(params);
+    check_spt_weights(params);
     for (std::int64_t begin = 0; begin < params.rows; begin += params.group) {
         const std::int64_t count = std::min(params.group, params.rows - begin);
         ref::spt_weights_group(params, value_scale(params, begin, count), begin, count);

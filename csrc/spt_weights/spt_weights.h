@@ -42,6 +42,10 @@ struct ValueScale {
     Real scale = 1;
 };
 
+// Throws std::invalid_argument naming op and argument.
+template <typename Real>
+void check_spt_weights(const SptWeights<Real>& params);
+
 // Checks the arguments, then updates all groups, spread over `threads`; the bits do not depend on `threads`.
 void spt_weights(Isa isa, const SptWeights<float>& params, int threads);
 void spt_weights_ref_f64(const SptWeights<double>& params);

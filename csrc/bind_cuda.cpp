@@ -1,0 +1,111 @@
+#include <cuda_runtime.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "bind_arguments.h"
+#include "particle_step/particle_step_cuda.h"
+#include "spt_weights/spt_weights_cuda.h"
+
+// The module `_cuda`: kernels for the current CUDA device. Addresses are the device's, `stream` is a cudaStream_t as an
+// integer; calls return when the work is queued.
+
+namespace py = pybind11;
+namespace fi = fastimpute;
+
+namespace {
+
+// Why no kernel can run here, or none.
+std::optional<std::string> why_unusable() {
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no CUDA driver is installed";
+    int devices = 0;
+    const cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status == cudaErrorInsufficientDriver) {
+        const auto version = [](int code) {
+            return std::to_string(code / 1000) + "." + std::to_string(code / 10 % 100);
+        };
+        return "the CUDA driver serves up to CUDA " + version(driver) + ", the kernels need " + version(CUDART_VERSION);
+    }
+    if (status != cudaSuccess)
+        return std::string("the CUDA driver finds no device (") + cudaGetErrorString(status) + ")";
+    if (devices == 0) return "the CUDA driver finds no device";
+    return std::nullopt;
+}
+
+// (m, m_stride, v, v_stride, beta1, beta2, eps, correction1, correction2); m = 0: plain steps.
+using MomentsTuple =
+    std::tuple<std::uintptr_t, std::int64_t, std::uintptr_t, std::int64_t, double, double, double, double, double>;
+
+void bind_spt_weights(py::module_& m) {
+    m.def(
+        "spt_weights",
+        [](std::uintptr_t stream, std::int64_t rows, std::int64_t group, std::uintptr_t log_w, std::uintptr_t log_p,
+           std::uintptr_t score_sq, std::uintptr_t log_ref, std::uintptr_t log_w_new, std::uintptr_t mass, double gamma,
+           double eta_w, double tau, double bound, bool robust) {
+            const fi::SptWeights<float> params = {rows,
+                                                  group,
+                                                  at<const float>(log_w),
+                                                  at<const float>(log_p),
+                                                  at<const float>(score_sq),
+                                                  at<const float>(log_ref),
+                                                  at<float>(log_w_new),
+                                                  at<float>(mass),
+                                                  static_cast<float>(gamma),
+                                                  static_cast<float>(eta_w),
+                                                  static_cast<float>(tau),
+                                                  static_cast<float>(bound),
+                                                  robust};
+            const py::gil_scoped_release release;
+            fi::cuda::spt_weights(params, stream);
+        },
+        py::arg("stream"), py::arg("rows"), py::arg("group"), py::arg("log_w"), py::arg("log_p"), py::arg("score_sq"),
+        py::arg("log_ref"), py::arg("log_w_new"), py::arg("mass"), py::arg("gamma"), py::arg("eta_w"), py::arg("tau"),
+        py::arg("bound"), py::arg("robust"));
+}
+
+void bind_particle_step(py::module_& m) {
+    m.def(
+        "particle_step",
+        [](std::uintptr_t stream, std::int64_t rows, std::int64_t dim, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t direction, std::int64_t direction_stride, std::uintptr_t mass, std::uintptr_t missing,
+           std::int64_t missing_stride, std::uintptr_t x_new, std::int64_t x_new_stride, double eta, double drift,
+           const MomentsTuple& moments, const NoiseTuple& noise) {
+            const auto& [first, first_stride, second, second_stride, beta1, beta2, eps, correction1, correction2] =
+                moments;
+            const fi::ParticleStep<float> params = {
+                rows,
+                dim,
+                at<const float>(x),
+                x_stride,
+                at<const float>(direction),
+                direction_stride,
+                at<const float>(mass),
+                at<const std::uint8_t>(missing),
+                missing_stride,
+                at<float>(x_new),
+                x_new_stride,
+                static_cast<float>(eta),
+                static_cast<float>(drift),
+                {at<float>(first), first_stride, at<float>(second), second_stride, beta1, beta2,
+                 static_cast<float>(eps), static_cast<float>(correction1), static_cast<float>(correction2)},
+                noise_of(noise)};
+            const py::gil_scoped_release release;
+            fi::cuda::particle_step(params, stream);
+        },
+        py::arg("stream"), py::arg("rows"), py::arg("dim"), py::arg("x"), py::arg("x_stride"), py::arg("direction"),
+        py::arg("direction_stride"), py::arg("mass"), py::arg("missing"), py::arg("missing_stride"), py::arg("x_new"),
+        py::arg("x_new_stride"), py::arg("eta"), py::arg("drift"), py::arg("moments"), py::arg("noise"));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.doc() = "CUDA kernels of fastimpute: raw device addresses in, no torch.";
+    m.def("why_unusable", &why_unusable);
+    bind_spt_weights(m);
+    bind_particle_step(m);
+}

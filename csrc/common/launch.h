@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "common/errors.h"
+
+// What launching a kernel needs on the host. Launches allocate nothing and wait for nothing, so that CUDA graphs can
+// capture them.
+namespace fastimpute::cuda {
+
+inline void check_launch(const char* op, cudaError_t status) {
+    if (status != cudaSuccess) throw std::runtime_error(std::string(op) + ": CUDA: " + cudaGetErrorString(status));
+}
+
+// Blocks for `work` pieces, `per_block` each.
+inline dim3 grid_of(const char* op, std::int64_t work, std::int64_t per_block) {
+    const std::int64_t blocks = (work + per_block - 1) / per_block;
+    if (blocks > 0x7FFFFFFF) throw_invalid(op, "rows", "fewer", static_cast<long long>(work));
+    return dim3(static_cast<unsigned>(blocks));
+}
+
+inline cudaStream_t stream_of(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
+
+inline bool aligned(const void* address, std::uintptr_t bytes) {
+    return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
+}
+
+}  // namespace fastimpute::cuda
