@@ -23,7 +23,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$python && break; done)
 SOURCES := CMakeLists.txt pyproject.toml README.md $(shell find cmake csrc fastimpute kernels -type f \
 	-not -path '*/__pycache__/*' -not -name '*.so')
-CXX_SOURCES = $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CXX_SOURCES = $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 KERNEL_TESTS = $(wildcard $(foreach op,$(notdir $(wildcard csrc/*)),tests/test_$(op).py))
 ASAN_TREE := build/sanitize/tree
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bind_arguments.h"
+#include "energy_mlp/energy_mlp_cuda.h"
 #include "particle_step/particle_step_cuda.h"
 #include "spt_weights/spt_weights_cuda.h"
 
@@ -101,6 +102,53 @@ void bind_particle_step(py::module_& m) {
         py::arg("x_new_stride"), py::arg("eta"), py::arg("drift"), py::arg("moments"), py::arg("noise"));
 }
 
+void bind_energy_mlp(py::module_& m) {
+    m.def("energy_pack_bytes", &fi::cuda::energy_pack_bytes, py::arg("dim"));
+    m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
+    m.def(
+        "pack_energy",
+        [](std::int64_t hidden, std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1, std::uintptr_t w2,
+           std::uintptr_t b2, std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t out) {
+            const py::gil_scoped_release release;
+            fi::cuda::pack_energy({hidden, dim, at<const float>(w1), at<const float>(b1), at<const float>(w2),
+                                   at<const float>(b2), at<const float>(w3), at<const float>(b3), nullptr, nullptr},
+                                  at<void>(out));
+        },
+        py::arg("hidden"), py::arg("dim"), py::arg("w1"), py::arg("b1"), py::arg("w2"), py::arg("b2"), py::arg("w3"),
+        py::arg("b3"), py::arg("out"));
+    m.def(
+        "energy_mlp",
+        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t scratch,
+           std::int64_t scratch_bytes, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
+           std::uintptr_t modulation, std::int64_t modulation_rows, std::uintptr_t modulation_index,
+           std::uintptr_t vector, std::int64_t vector_stride, bool want_hvp, std::uintptr_t log_p, std::uintptr_t score,
+           std::int64_t score_stride, std::uintptr_t hvp, std::int64_t hvp_stride) {
+            const fi::cuda::EnergyMlpCuda call = {
+                {rows,
+                 at<const float>(x),
+                 x_stride,
+                 {at<const float>(modulation), modulation_rows, at<const std::int64_t>(modulation_index)},
+                 at<const float>(vector),
+                 vector_stride,
+                 want_hvp,
+                 at<float>(log_p),
+                 at<float>(score),
+                 score_stride,
+                 at<float>(hvp),
+                 hvp_stride},
+                dim,
+                at<const void>(pack),
+                at<void>(scratch),
+                scratch_bytes};
+            const py::gil_scoped_release release;
+            fi::cuda::energy_mlp(call, stream);
+        },
+        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("scratch"), py::arg("scratch_bytes"),
+        py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("modulation"), py::arg("modulation_rows"),
+        py::arg("modulation_index"), py::arg("vector"), py::arg("vector_stride"), py::arg("want_hvp"), py::arg("log_p"),
+        py::arg("score"), py::arg("score_stride"), py::arg("hvp"), py::arg("hvp_stride"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -108,4 +156,5 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("why_unusable", &why_unusable);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_energy_mlp(m);
 }

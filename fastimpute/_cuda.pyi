@@ -41,3 +41,34 @@ def particle_step(
     moments: _Moments,
     noise: _Noise,
 ) -> None: ...
+def energy_pack_bytes(dim: int) -> int:
+    """Bytes of a packed network."""
+
+def energy_scratch_bytes(want_hvp: bool) -> int:
+    """Bytes one call of `energy_mlp` needs on the current device, whatever its rows."""
+
+def pack_energy(hidden: int, dim: int, w1: int, b1: int, w2: int, b2: int, w3: int, b3: int, out: int) -> None:
+    """Packs on the host, main memory to main memory: copy `out` to the device."""
+
+def energy_mlp(
+    stream: int,
+    dim: int,
+    pack: int,
+    scratch: int,
+    scratch_bytes: int,
+    rows: int,
+    x: int,
+    x_stride: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    vector: int,
+    vector_stride: int,
+    want_hvp: bool,
+    log_p: int,
+    score: int,
+    score_stride: int,
+    hvp: int,
+    hvp_stride: int,
+) -> None:
+    """bfloat16 operands, float32 sums, width 256, no Gaussian part; indices of the modulation are not checked."""
