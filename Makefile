@@ -21,7 +21,7 @@ TORCH := torch==2.13.0
 BUILD_TOOLS := 'scikit-build-core>=0.10' 'pybind11>=2.13' 'cmake>=3.24' 'ninja>=1.11'
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$python && break; done)
-SOURCES := CMakeLists.txt pyproject.toml README.md $(shell find cmake csrc fastimpute kernels -type f \
+SOURCES := CMakeLists.txt pyproject.toml README.md $(shell find csrc fastimpute kernels -type f \
 	-not -path '*/__pycache__/*' -not -name '*.so')
 CXX_SOURCES = $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 KERNEL_TESTS = $(wildcard $(foreach op,$(notdir $(wildcard csrc/*)),tests/test_$(op).py))
