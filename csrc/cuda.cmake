@@ -31,7 +31,7 @@ find_program(FASTIMPUTE_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH 
 if(NOT FASTIMPUTE_NVCC)
     if(FASTIMPUTE_CUDA STREQUAL "ON")
         message(FATAL_ERROR "FASTIMPUTE_CUDA=ON needs nvcc, which is neither on the PATH nor below CUDA_HOME or "
-            "/usr/local/cuda; install the CUDA toolkit (12.8 or newer), or configure with FASTIMPUTE_CUDA=OFF")
+            "/usr/local/cuda; install the CUDA toolkit (13.0 is tested), or configure with FASTIMPUTE_CUDA=OFF")
     endif()
     message(STATUS "CUDA kernels: not built, no nvcc here")
     return()

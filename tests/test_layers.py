@@ -18,7 +18,7 @@ PACKAGE = ROOT / "fastimpute"
 
 # Lowest first; a module may import its own layer and those before it. What is not named belongs to the imputers.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_native", "_core"}),
+    frozenset({"_native", "_core", "_cuda"}),
     frozenset({"ops", "kernels"}),
     frozenset(
         {
@@ -153,7 +153,7 @@ def test_an_unusable_fastimpute_cpu_is_reported() -> None:
 
 def test_kernels_include_no_torch_and_only_the_binding_knows_python() -> None:
     for path in (ROOT / "csrc").rglob("*.*"):
-        text = path.read_text() if path.suffix in {".h", ".cpp", ".cu"} else ""
+        text = path.read_text() if path.suffix in {".h", ".cpp", ".cu", ".cuh"} else ""
         assert "torch/" not in text, path
         assert "ATen" not in text, path
         assert "pybind11" not in text or path.name.startswith("bind"), path

@@ -30,6 +30,11 @@ void check(const EnergyMlpCuda& call) {
     check_rows(kOp, args.rows);
     check_matrix(kOp, "x", args.x, args.rows, args.x_stride, call.dim);
     check_matrix(kOp, "modulation", args.modulation.values, args.rows, 4 * kHidden, 4 * kHidden);
+    if (args.rows > 0 && !aligned(args.modulation.values, 8))
+        throw_invalid(kOp, "modulation", "on 8 bytes", "another address");
+    if (args.rows > 0 && args.modulation.index == nullptr && args.modulation.rows != 1)
+        throw_invalid(kOp, "modulation_rows", "1 without modulation_index",
+                      static_cast<long long>(args.modulation.rows));
     check_matrix(kOp, "log_p", args.log_p, args.rows, 1, 1);
     check_matrix(kOp, "score", args.score, args.rows, args.score_stride, call.dim);
     if (args.want_hvp) check_matrix(kOp, "hvp", args.hvp, args.rows, args.hvp_stride, call.dim);

@@ -5,9 +5,8 @@
 // Value, score and H v on a GPU with tensor cores. A warp owns 16 rows and all 256 hidden units of them: a layer is 128
 // accumulators a thread, LayerNorm's sums run within four lanes, and as the accumulators of one product are laid out
 // like the operand of the next, a lane passes activations on to nobody but itself: through shared memory only because
-// registers are scarce.
-// W2, and as much of W1 as there is room for, stay in shared memory for all rows of a block, one copy for both
-// directions.
+// registers are scarce. W2, and as much of W1 as there is room for, stay in shared memory for all rows of a block, one
+// copy for both directions.
 namespace fastimpute::cuda {
 
 // Sixteen rows in one warp. Lane 4 g + t holds units 2 t, 2 t + 1 of every tile for rows g and g + 8.
@@ -132,8 +131,7 @@ struct EnergyWarp {
             sums[tile][2 * half + i] = bias != nullptr ? unit(bias, tile, i) : 0.0f;
         });
     }
-    // This lane's row for load_matrices: blocks (inputs, outputs), (inputs, outputs + 1) or, for products with W,
-    // (inputs + 1, outputs) second.
+    // This lane's row, for load_matrices, of the block of W at blocks `inputs` and `outputs`.
     __device__ __forceinline__ const std::uint16_t* block_row(const std::uint16_t* w, int inputs, int outputs) const {
         return w + (inputs * kTiles + outputs) * 64 + lane.thread() % 8 * 8;
     }
