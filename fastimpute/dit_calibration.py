@@ -26,6 +26,7 @@ ENOUGH_REGIONS = 60
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of what the network says
 DRAWS, EVALUATIONS = 16, 8
 MOST_WINDOWS = 2000  # drawn for the widths: more would take long and change nothing
+LEAST_ROWS = 40  # windows side by side that are drawn nevertheless: regions need some of each
 
 
 class HeldOut(NamedTuple):
@@ -95,9 +96,8 @@ def hold_out_all(series: Series, window: int, seed: int) -> HeldOut:
     return HeldOut(hold_out(series.missing, seed=seed) & ~dense, dense)
 
 
-def some_rows(rows: NDArray[np.int64], length: int, share: float, seed: int) -> NDArray[np.bool_]:
-    """Rows (T,) of a share of the windows (W, 2), at least one of them and all where it is 1 or more."""
-    count = max(1, min(len(rows), round(share * len(rows))))
+def some_rows(rows: NDArray[np.int64], length: int, count: int, seed: int) -> NDArray[np.bool_]:
+    """Rows (T,) of some of the windows (W, 2): `count` of them, or all where there are fewer."""
     chosen = np.zeros(length, bool)
     for first, stop in rows[np.random.default_rng(seed).permutation(len(rows))[:count]]:
         chosen[first:stop] = True
@@ -163,7 +163,8 @@ def calibrate(
         departures = Draws(drawing, series, hidden, asked, wide, DRAWS, steps, seed).moments()
         return Trial(held, asked, distance_class(hidden), fill(model, series, hidden, table), departures)
 
-    some = held_out.thin & some_rows(rows, len(series.values), MOST_WINDOWS / wide.count, seed)[:, None]
+    count = max(LEAST_ROWS, round(len(rows) * MOST_WINDOWS / wide.count))
+    some = held_out.thin & some_rows(rows, len(series.values), count, seed)[:, None]
     thin, dense = trial(held_out.thin, some), trial(held_out.dense, held_out.dense)
     scale = sharpest_by_class(
         cell_scores(thin.filling.mean, thin.spread, series.values, thin.drawn), thin.classes[thin.drawn]
