@@ -194,6 +194,9 @@ def test_demo_into_a_file_is_refused(tmp_path: Path) -> None:
 
 # ---- interrupts ----------------------------------------------------------------------------------------------------
 
+# A job in the background ignores Ctrl-C, and so would the processes it starts.
+HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 # A linear imputer that says when it works, and then takes its time.
 SLOW = """
 import sys, time
@@ -220,7 +223,7 @@ main()
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_leaves_no_output(where: str, number: int, status: int, source: Path, tmp_path: Path) -> None:
     before = source.read_bytes()
-    code = SLOW.format(where=where, source=str(source), target=str(tmp_path / "out.csv"))
+    code = HEED_INTERRUPTS + SLOW.format(where=where, source=str(source), target=str(tmp_path / "out.csv"))
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -259,7 +262,7 @@ main()
 
 
 def training(*arguments: object, broken: bool = False) -> subprocess.Popen[str]:
-    code = TRAINING.format(broken=broken, arguments=[*map(str, arguments)])
+    code = HEED_INTERRUPTS + TRAINING.format(broken=broken, arguments=[*map(str, arguments)])
     return subprocess.Popen(
         [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
