@@ -1,12 +1,10 @@
-#include <cuda_runtime.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstdint>
-#include <optional>
-#include <string>
 
 #include "bind_arguments.h"
+#include "common/driver.h"
 #include "energy_mlp/energy_mlp_cuda.h"
 #include "particle_step/particle_step_cuda.h"
 #include "spt_weights/spt_weights_cuda.h"
@@ -18,24 +16,6 @@ namespace py = pybind11;
 namespace fi = fastimpute;
 
 namespace {
-
-// Why no kernel can run here, or none.
-std::optional<std::string> why_unusable() {
-    int driver = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no CUDA driver is installed";
-    int devices = 0;
-    const cudaError_t status = cudaGetDeviceCount(&devices);
-    if (status == cudaErrorInsufficientDriver) {
-        const auto version = [](int code) {
-            return std::to_string(code / 1000) + "." + std::to_string(code / 10 % 100);
-        };
-        return "the CUDA driver serves up to CUDA " + version(driver) + ", the kernels need " + version(CUDART_VERSION);
-    }
-    if (status != cudaSuccess)
-        return std::string("the CUDA driver finds no device (") + cudaGetErrorString(status) + ")";
-    if (devices == 0) return "the CUDA driver finds no device";
-    return std::nullopt;
-}
 
 // (m, m_stride, v, v_stride, beta1, beta2, eps, correction1, correction2); m = 0: plain steps.
 using MomentsTuple =
@@ -106,6 +86,12 @@ void bind_energy_mlp(py::module_& m) {
     m.def("energy_pack_bytes", &fi::cuda::energy_pack_bytes, py::arg("dim"));
     m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
     m.def(
+        "energy_refusal",
+        [](std::int64_t hidden, std::int64_t dim, bool gaussian) {
+            return fi::cuda::energy_refusal(hidden, dim, gaussian, fi::cuda::shared_limit());
+        },
+        py::arg("hidden"), py::arg("dim"), py::arg("gaussian"));
+    m.def(
         "pack_energy",
         [](std::int64_t hidden, std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1, std::uintptr_t w2,
            std::uintptr_t b2, std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t out) {
@@ -153,7 +139,7 @@ void bind_energy_mlp(py::module_& m) {
 
 PYBIND11_MODULE(_cuda, m) {
     m.doc() = "CUDA kernels of fastimpute: raw device addresses in, no torch.";
-    m.def("why_unusable", &why_unusable);
+    m.def("why_unusable", &fi::cuda::why_unusable);
     bind_spt_weights(m);
     bind_particle_step(m);
     bind_energy_mlp(m);

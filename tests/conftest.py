@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cuda_emulation
 import pytest
 import torch
 
@@ -16,6 +17,12 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def usable_isas() -> list[str]:
     return list(_native.core().isas()) if _native.why_missing() is None else []
+
+
+@pytest.fixture(scope="session")
+def emulated_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels over emulated lanes, as one shared library."""
+    return cuda_emulation.build(tmp_path_factory.mktemp("cuda_emulation"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import cuda_emulation
 import pytest
 import torch
 from closeness import assert_close, same_bits
@@ -44,14 +45,8 @@ needs_nvcc = pytest.mark.skipif(TOOLKIT is None, reason="no CUDA compiler on thi
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    library = tmp_path_factory.mktemp("emulated") / "emulated_ops.so"
-    sources = sorted((ROOT / "tests" / "cuda").glob("*.cpp")) + sorted((ROOT / "csrc").glob("*/*_pack_cuda.cpp"))
-    includes = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "cuda")]
-    flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
-    errors = str(ROOT / "csrc" / "common" / "errors.cpp")
-    subprocess.run(["c++", *flags, *includes, *map(str, sources), errors, "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
+def emulated(emulated_cuda: Path) -> ctypes.CDLL:
+    return cuda_emulation.functions(emulated_cuda)
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -98,7 +98,7 @@ def test_bf16_keeps_the_gaussian_part_exact() -> None:
 def test_scalar_oracle_in_double_equals_the_reference() -> None:
     network = random_network("energy", 7, 64, modulations=3, particles=9, gaussian=True)
     x, vector = torch.randn(9, 7).double(), torch.randn(9, 7).double()
-    outputs = torch.ops.fastimpute.energy_mlp_hvp(x, vector, *network, "fp32")
+    outputs = torch.ops.fastimpute.energy_mlp_hvp(x, vector, *network, "fp32", "cpu")
     for name, value, exact in zip(NAMES, outputs, reference(x, *network, vector=vector, hvp=True), strict=True):
         torch.testing.assert_close(value, exact, rtol=1e-11, atol=1e-11, msg=name)
 
@@ -213,14 +213,14 @@ def double_case() -> tuple[Tensor, Network]:
 def test_gradcheck_of_value_score_and_hvp() -> None:
     x, network = double_case()
     vector = torch.randn(4, 3).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: op(x, *network, "fp32"), (x,))
+    assert torch.autograd.gradcheck(lambda x: op(x, *network, "fp32", "cpu"), (x,))
     hvp = torch.ops.fastimpute.energy_mlp_hvp
-    assert torch.autograd.gradcheck(lambda v: hvp(x.detach(), v, *network, "fp32")[2], (vector,))
+    assert torch.autograd.gradcheck(lambda v: hvp(x.detach(), v, *network, "fp32", "cpu")[2], (vector,))
 
 
 def test_gradgradcheck_of_the_value() -> None:
     x, network = double_case()
-    assert torch.autograd.gradgradcheck(lambda x: op(x, *network, "fp32")[0], (x,))
+    assert torch.autograd.gradgradcheck(lambda x: op(x, *network, "fp32", "cpu")[0], (x,))
 
 
 def test_gradgradcheck_of_the_reference() -> None:
@@ -245,7 +245,7 @@ def test_gradients_of_the_kernel_are_those_of_the_reference(isa: str) -> None:
 
 def test_third_derivative_raises() -> None:
     x, network = double_case()
-    _, score = op(x, *network, "fp32")
+    _, score = op(x, *network, "fp32", "cpu")
     (curved,) = torch.autograd.grad(score.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="third derivative"):
         torch.autograd.grad(curved.sum(), x)
@@ -266,15 +266,17 @@ def test_weights_that_require_gradients_take_the_torch_backend() -> None:
 def test_the_registered_op_never_drops_weight_gradients() -> None:
     x, network = double_case()
     with pytest.raises(RuntimeError, match="no gradients for weights"):
-        op(x, *network._replace(w1=network.w1.clone().requires_grad_()), "fp32")
+        op(x, *network._replace(w1=network.w1.clone().requires_grad_()), "fp32", "cpu")
 
 
 def test_opcheck() -> None:
     example = case(24, rows=9, gaussian=True)
     x = example.x.clone().requires_grad_()
-    torch.library.opcheck(op, (x, *example.network, "fp32"))
+    torch.library.opcheck(op, (x, *example.network, "fp32", "cpu"))
     vector = torch.randn(9, 24, requires_grad=True)
-    torch.library.opcheck(torch.ops.fastimpute.energy_mlp_hvp.default, (example.x, vector, *example.network, "fp32"))
+    torch.library.opcheck(
+        torch.ops.fastimpute.energy_mlp_hvp.default, (example.x, vector, *example.network, "fp32", "cpu")
+    )
 
 
 def test_compiles_without_graph_breaks() -> None:

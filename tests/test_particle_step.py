@@ -76,7 +76,7 @@ def test_scalar_oracle_in_double_equals_the_reference() -> None:
     x, direction, mass, _ = (part.double() for part in inputs(9, 14))
     missing = torch.rand(9, 14) < 0.4
     keys = noise_keys(9, 7)
-    value = op(x, direction, mass, missing, 0.05, 0.3, keys, 7, 1, 2)
+    value = op(x, direction, mass, missing, 0.05, 0.3, keys, 7, 1, 2, "cpu")
     exact = reference(x, direction, mass, missing, eta=0.05, drift=0.3, noise=Noise(7, keys, 1, 2))
     torch.testing.assert_close(value, exact, rtol=1e-12, atol=1e-12)
 
@@ -211,12 +211,12 @@ def test_gradients_take_the_torch_backend() -> None:
 def test_opcheck() -> None:
     x, direction, mass, missing = inputs(4, 6)
     keys = noise_keys(4, 3)
-    torch.library.opcheck(op, (x, direction, mass, missing, 0.1, 0.0, keys, 1, 2, 3))
+    torch.library.opcheck(op, (x, direction, mass, missing, 0.1, 0.0, keys, 1, 2, 3, "cpu"))
     state = adam_state(x)
     moments = (state.m, state.v, 0.9, 0.999, 1e-8, 0.1, 0.001)
     torch.library.opcheck(
         torch.ops.fastimpute.particle_step_adam.default,
-        (x, direction, mass, missing, 0.1, 0.0, None, 0, 0, 0, *moments),
+        (x, direction, mass, missing, 0.1, 0.0, None, 0, 0, 0, *moments, "cpu"),
     )
 
 

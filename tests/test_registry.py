@@ -167,27 +167,36 @@ def test_an_explicit_backend_that_cannot_serve_says_why(requested: str, tensor: 
 @pytest.fixture
 def gpu_is_meta(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """A tensor on the device that stands in for a GPU."""
-    monkeypatch.setitem(backends._DEVICES, "triton", "meta")
+    for backend in ("cuda", "triton"):
+        monkeypatch.setitem(backends._DEVICES, backend, "meta")
     backends._log_fallback.cache_clear()
     return torch.ones(1, device="meta")
 
 
-def test_triton_serves_tensors_on_the_gpu(gpu_is_meta: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_why_no_gpu_kernels", serves)
-    refusals = {"cpu": serves, "triton": serves}
-    assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, refusals) == "triton"
-    assert backends.choose("particle_step", "auto", {"x": torch.ones(1)}, refusals) == "cpu"
+GPU_SERVES = {"cpu": serves, "cuda": serves, "triton": serves}
 
 
-def test_what_keeps_triton_from_serving_is_logged_once(
+def test_the_compiled_kernels_come_before_triton_on_the_gpu(
+    gpu_is_meta: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "_why_no_gpu_kernels", lambda backend: None)
+    assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, GPU_SERVES) == "cuda"
+    assert backends.choose("particle_step", "auto", {"x": torch.ones(1)}, GPU_SERVES) == "cpu"
+    monkeypatch.setattr(backends, "_why_no_gpu_kernels", {"cuda": "not built", "triton": None}.get)
+    assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, GPU_SERVES) == "triton"
+    narrow = {**GPU_SERVES, "triton": lambda: "too wide"}
+    assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, narrow) == "torch"
+
+
+def test_what_keeps_the_gpu_kernels_from_serving_is_logged_once(
     gpu_is_meta: torch.Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(backends, "_why_no_gpu_kernels", lambda: "triton is not installed")
+    monkeypatch.setattr(backends, "_why_no_gpu_kernels", lambda backend: f"{backend} is not installed")
     with caplog.at_level(logging.INFO, logger="fastimpute"):
         for _ in range(2):
-            refusals = {"cpu": lambda: "not this one", "triton": serves}
-            assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, refusals) == "torch"
+            assert backends.choose("particle_step", "auto", {"x": gpu_is_meta}, GPU_SERVES) == "torch"
     assert caplog.messages == ["particle_step runs on the torch backend: triton is not installed"]
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 def test_triton_without_a_gpu_says_so() -> None:

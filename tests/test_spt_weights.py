@@ -75,7 +75,7 @@ def test_torch_backend_matches_float64() -> None:
 def test_scalar_oracle_in_double_equals_the_reference() -> None:
     log_w, log_p, score_sq, log_ref = (part.double() for part in inputs(77, 30))
     for bound, robust in ((math.inf, False), (0.7, True)):
-        value = op(log_w, log_p, score_sq, log_ref, 30, 0.1, 0.3, 0.2, bound, robust)
+        value = op(log_w, log_p, score_sq, log_ref, 30, 0.1, 0.3, 0.2, bound, robust, "cpu")
         exact = reference(
             log_w, log_p, score_sq, group=30, gamma=0.1, eta_w=0.3, tau=0.2, bound=bound, log_ref=log_ref, robust=robust
         )
@@ -233,7 +233,7 @@ def test_gradients_take_the_torch_backend() -> None:
 
 def test_opcheck() -> None:
     log_w, log_p, score_sq, log_ref = inputs(33, 8)
-    torch.library.opcheck(op, (log_w, log_p, score_sq, log_ref, 8, 0.1, 0.3, 0.2, 2.0, True))
+    torch.library.opcheck(op, (log_w, log_p, score_sq, log_ref, 8, 0.1, 0.3, 0.2, 2.0, True, "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

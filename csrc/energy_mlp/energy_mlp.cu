@@ -47,7 +47,7 @@ void check(const EnergyMlpCuda& call) {
 }
 
 Layout layout_of(std::int64_t dim) {
-    const int limit = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    const int limit = shared_limit();
     const Layout layout = energy_layout(dim, limit);
     if (layout.warps == 0)
         throw_invalid(kOp, "device", "one with 152 KB of shared memory for a block", static_cast<long long>(limit));
@@ -69,6 +69,8 @@ void launch(const EnergyMlpCuda& call, cudaStream_t stream) {
 }
 
 }  // namespace
+
+int shared_limit() { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 std::int64_t energy_scratch_bytes(bool want_hvp) {
     const std::int64_t warps = std::int64_t{kMostWarps} * attribute(cudaDevAttrMultiProcessorCount);

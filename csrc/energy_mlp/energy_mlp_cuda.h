@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "energy_mlp/energy_mlp.h"
 
@@ -39,6 +41,10 @@ struct EnergyMlpCuda {
     std::int64_t scratch_bytes;
 };
 std::int64_t energy_scratch_bytes(bool want_hvp);
+// Why the kernel cannot take such a network, given so much shared memory for a block; none when it can.
+std::optional<std::string> energy_refusal(std::int64_t hidden, std::int64_t dim, bool gaussian, int shared_limit);
+// Bytes of shared memory a block may have on the current device.
+int shared_limit();
 void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t stream);
 
 }  // namespace fastimpute::cuda

@@ -3,7 +3,7 @@
 
 #include "common/errors.h"
 #include "common/packed_mlp.h"
-#include "energy_mlp/energy_mlp_cuda.h"
+#include "energy_mlp/energy_job.cuh"
 
 namespace fastimpute::cuda {
 namespace {
@@ -55,6 +55,18 @@ EnergyWeights unpack_energy(std::int64_t dim, const void* pack) {
     const std::uint16_t* w2 = w1 + matrix_values(dim);
     const auto* b1 = reinterpret_cast<const float*>(w2 + matrix_values(kHidden));
     return {dim, w1, w2, b1, b1 + kHidden, b1 + 2 * kHidden, b1 + 3 * kHidden};
+}
+
+std::optional<std::string> energy_refusal(std::int64_t hidden, std::int64_t dim, bool gaussian, int shared_limit) {
+    if (hidden != kHidden)
+        return "hidden width is " + std::to_string(hidden) + ", the kernel takes " + std::to_string(kHidden);
+    if (dim < 1 || dim > kMaxDim)
+        return "the particles have " + std::to_string(dim) + " cells, the kernel takes 1 to " + std::to_string(kMaxDim);
+    if (gaussian) return "there is a Gaussian part, which the kernel does not take";
+    if (energy_layout(dim, shared_limit).warps == 0)
+        return "the device has " + std::to_string(shared_limit / 1024) +
+               " KB of shared memory for a block, too little for the network";
+    return std::nullopt;
 }
 
 void pack_energy(const MlpWeights<float>& weights, void* out) {

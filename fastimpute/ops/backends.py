@@ -49,7 +49,9 @@ def _probe_triton() -> Availability:
 
 
 def _probe_cuda() -> Availability:
-    return _needs_gpu()
+    status = _needs_gpu()
+    reason = _native.why_cuda_missing() if status.available else None
+    return status if reason is None else Availability(False, reason)
 
 
 def _needs_gpu() -> Availability:
@@ -155,7 +157,7 @@ def choose(op: str, requested: str, tensors: Mapping[str, Tensor | None], refusa
                 return backend
             reason = refused
     if not torch.compiler.is_compiling():
-        missing = any(_why_missing(name) for name in refusals if _DEVICES[name] == place)
+        missing = all(_why_missing(name) for name in refusals if _DEVICES[name] == place)
         _log_fallback(op, reason, logging.WARNING if missing else logging.INFO)
     return "torch"
 
@@ -191,13 +193,13 @@ def _why_not(op: str, backend: str, place: str, refusals: Refusals) -> str | Non
 
 def _why_missing(backend: str) -> str | None:
     """Why a backend is not here at all, known without asking the device; None when it is."""
-    return _WHY_MISSING if backend == "cpu" else _why_no_gpu_kernels()
+    return _WHY_MISSING if backend == "cpu" else _why_no_gpu_kernels(backend)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
-def _why_no_gpu_kernels() -> str | None:
-    status = _probe_triton()
+def _why_no_gpu_kernels(backend: str) -> str | None:
+    status = probe(backend)
     return None if status.available else status.reason
 
 

@@ -21,7 +21,8 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import library, multiprocessors, on_device_of, register
+from fastimpute.ops.cuda_pack import energy_cuda_pack
+from fastimpute.ops.library import by_backend, library, multiprocessors, on_device_of, register, stream_of
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
     Network,
@@ -113,7 +114,7 @@ def energy_mlp(
         mean: (D,), the Gaussian part's mean; given exactly when `precision_matrix` is.
         vector: (n, D), the v of H v; None: the score itself.
         hvp: also return H v.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
         precision: "fp32", or "bf16": bfloat16 operands in the network's matrix products, float32 sums. The Gaussian
         part
             is always float32.
@@ -146,6 +147,7 @@ def energy_mlp(
     tensors = {"x": x, "vector": vector, **network._asdict()}
     refusals = {
         "cpu": lambda: _refusal(x, vector, network, precision),
+        "cuda": lambda: _cuda_refusal(x, vector, network, precision),
         "triton": lambda: _triton_refusal(x, vector, network),
     }
     chosen = backends.choose(OP, backend, tensors, refusals)
@@ -153,11 +155,12 @@ def energy_mlp(
         return reference(x, *network, vector=vector, hvp=hvp, precision=precision)
     differentiable = wants_grad(x, vector)
     recorded = differentiable or chosen != "cpu" or torch.compiler.is_compiling()
+    settings = (precision, chosen)
     if not hvp:
-        return (_op if recorded else _impl)(x, *network, precision)
+        return (_op if recorded else _impl)(x, *network, *settings)
     if differentiable and vector is None:
-        vector = _op(x, *network, precision)[1]
-    return (_op_hvp if recorded else _impl_hvp)(x, vector, *network, precision)
+        vector = _op(x, *network, *settings)[1]
+    return (_op_hvp if recorded else _impl_hvp)(x, vector, *network, *settings)
 
 
 def _refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str) -> str | None:
@@ -167,10 +170,24 @@ def _refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str)
 def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
     from fastimpute.kernels.energy_mlp import WIDTHS
 
-    if network.wants_grad():
-        return "the weights require gradients, which the kernels do not compute"
     if network.hidden not in WIDTHS:
         return f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
+    return _gpu_refusal(x, vector, network)
+
+
+def _cuda_refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str) -> str | None:
+    refusal = _gpu_refusal(x, vector, network)
+    if refusal is None and precision != "bf16":
+        refusal = f"precision is {precision}, the kernel takes bf16"
+    if refusal is None:
+        with on_device_of(x):
+            refusal = _native.cuda().energy_refusal(network.hidden, network.dim, network.precision_matrix is not None)
+    return refusal
+
+
+def _gpu_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
+    if network.wants_grad():
+        return "the weights require gradients, which the kernels do not compute"
     if network.dim == 0:
         return "the particles have no cells"
     return triton_refusal({"x": x, "vector": vector, **network.floating()}, (torch.float32,))
@@ -178,10 +195,10 @@ def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str |
 
 # The registered op takes float32, and float64 through the scalar oracle: what gradcheck needs.
 
+Outputs = tuple[Tensor, Tensor, Tensor | None]
 
-def _run(
-    x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
+
+def _run_cpu(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
     x = rows_contiguous(x)
     vector = None if vector is None else rows_contiguous(vector)
     modulation = network.modulation.contiguous()
@@ -215,22 +232,7 @@ def _run(
     return log_p, score, curved
 
 
-def _impl(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *network, precision = rest
-    log_p, score, _ = _run(x, None, Network(*network), False, precision)
-    return log_p, score
-
-
-def _impl_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *network, precision = rest
-    log_p, score, curved = _run(x, vector, Network(*network), True, precision)
-    assert curved is not None
-    return log_p, score, curved
-
-
-def _run_triton(
-    x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def _run_triton(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
     from fastimpute.kernels import energy_mlp as kernel
 
     x = rows_contiguous(x)
@@ -260,15 +262,55 @@ def _run_triton(
     return log_p, score, curved
 
 
-def _triton(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *network, precision = rest
-    log_p, score, _ = _run_triton(x, None, Network(*network), False, precision)
+def _run_cuda(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
+    x = rows_contiguous(x)
+    vector = None if vector is None else rows_contiguous(vector)
+    pack = energy_cuda_pack(network)
+    modulation = network.modulation.contiguous()
+    index = None if network.modulation_index is None else network.modulation_index.contiguous()
+    rows, dim = x.shape
+    log_p = torch.empty(rows, dtype=x.dtype, device=x.device)
+    score = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    curved = torch.empty_like(score) if want_hvp else None
+    module = _native.cuda()
+    with on_device_of(x):
+        scratch = torch.empty(module.energy_scratch_bytes(want_hvp), dtype=torch.uint8, device=x.device)
+        module.energy_mlp(
+            stream_of(x),
+            dim,
+            address(pack),
+            address(scratch),
+            scratch.numel(),
+            rows,
+            address(x),
+            row_stride(x),
+            address(modulation),
+            modulation.shape[0],
+            address(index),
+            address(vector),
+            0 if vector is None else row_stride(vector),
+            want_hvp,
+            address(log_p),
+            address(score),
+            dim,
+            address(curved),
+            dim,
+        )
+    return log_p, score, curved
+
+
+_run = by_backend({"cpu": _run_cpu, "cuda": _run_cuda, "triton": _run_triton})
+
+
+def _impl(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *network, precision, backend = rest
+    log_p, score, _ = _run(x, None, Network(*network), False, precision, backend)
     return log_p, score
 
 
-def _triton_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *network, precision = rest
-    log_p, score, curved = _run_triton(x, vector, Network(*network), True, precision)
+def _impl_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *network, precision, backend = rest
+    log_p, score, curved = _run(x, vector, Network(*network), True, precision, backend)
     assert curved is not None
     return log_p, score, curved
 
@@ -281,13 +323,14 @@ def _fake_hvp(x: Tensor, vector: Tensor | None, *rest: Any) -> tuple[Tensor, Ten
     return x.new_empty(x.shape[0]), x.new_empty(x.shape), x.new_empty(x.shape)
 
 
-_op = register("energy_mlp", f"(Tensor x, {NETWORK_SCHEMA}, str precision) -> (Tensor, Tensor)", _impl, _fake, _triton)
+_SETTINGS = f"{NETWORK_SCHEMA}, str precision, str backend"
+_op = register("energy_mlp", f"(Tensor x, {_SETTINGS}) -> (Tensor, Tensor)", _impl, _fake, _impl)
 _op_hvp = register(
     "energy_mlp_hvp",
-    f"(Tensor x, Tensor? vector, {NETWORK_SCHEMA}, str precision) -> (Tensor, Tensor, Tensor)",
+    f"(Tensor x, Tensor? vector, {_SETTINGS}) -> (Tensor, Tensor, Tensor)",
     _impl_hvp,
     _fake_hvp,
-    _triton_hvp,
+    _impl_hvp,
 )
 
 # The chain value -> score -> H v. Each backward computes from the inputs alone: an intermediate kept from the forward
@@ -301,7 +344,8 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], leading: int) -> None:
             f"{OP}: the kernels have no gradients for weights, modulation or Gaussian part; use backend='torch'"
         )
     ctx.set_materialize_grads(False)
-    *tensors, ctx.precision = inputs
+    *tensors, precision, backend = inputs
+    ctx.settings = (precision, backend)
     ctx.save_for_backward(*tensors)
 
 
@@ -311,16 +355,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad_log_p: Tensor | None, grad_score: Tensor | None) -> tuple[Tensor | None, ...]:
     x, *network = ctx.saved_tensors
-    grad = _first_order(x, network, ctx.precision, grad_log_p, grad_score)
-    return (grad, *([None] * (len(network) + 1)))
+    grad = _first_order(x, network, ctx.settings, grad_log_p, grad_score)
+    return (grad, *([None] * (len(network) + 2)))
 
 
 def _first_order(
-    x: Tensor, network: list[Any], precision: str, grad_log_p: Tensor | None, grad_score: Tensor | None
+    x: Tensor, network: list[Any], settings: tuple[str, str], grad_log_p: Tensor | None, grad_score: Tensor | None
 ) -> Tensor | None:
     if grad_score is None:
-        return None if grad_log_p is None else grad_log_p[:, None] * _op(x, *network, precision)[1]
-    _, score, curved = _op_hvp(x, grad_score, *network, precision)
+        return None if grad_log_p is None else grad_log_p[:, None] * _op(x, *network, *settings)[1]
+    _, score, curved = _op_hvp(x, grad_score, *network, *settings)
     return cast(Tensor, curved if grad_log_p is None else curved + grad_log_p[:, None] * score)
 
 
@@ -339,10 +383,10 @@ def _backward_hvp(
         )
     grad_x = grad_vector = None
     if ctx.needs_input_grad[0]:
-        grad_x = _first_order(x, network, ctx.precision, grad_log_p, grad_score)
+        grad_x = _first_order(x, network, ctx.settings, grad_log_p, grad_score)
     if grad_curved is not None and ctx.needs_input_grad[1]:
-        grad_vector = _op_hvp(x, grad_curved, *network, ctx.precision)[2]  # H is symmetric
-    return (grad_x, grad_vector, *([None] * (len(network) + 1)))
+        grad_vector = _op_hvp(x, grad_curved, *network, *ctx.settings)[2]  # H is symmetric
+    return (grad_x, grad_vector, *([None] * (len(network) + 2)))
 
 
 torch.library.register_autograd("fastimpute::energy_mlp", _backward, setup_context=_setup, lib=library)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,22 @@ def register(
         library.impl(name, cuda, "CUDA")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"fastimpute::{name}", fake, lib=library)
     return getattr(torch.ops.fastimpute, name).default
+
+
+def by_backend(kernels: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """An implementation whose last argument names the backend that runs."""
+
+    def run(*arguments: Any) -> Any:
+        *rest, backend = arguments
+        return kernels[backend](*rest)
+
+    return run
+
+
+def stream_of(tensor: Tensor) -> int:
+    """The CUDA stream that torch queues work on for the tensor's GPU, as the compiled kernels take it; 0 in main
+    memory."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:

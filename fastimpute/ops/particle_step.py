@@ -8,7 +8,9 @@ sqrt(2 eta) * N(0, 1). Observed cells keep their bits.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -27,7 +29,7 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, no_gradient, on_device_of, register, stream_of
 from fastimpute.ops.philox import standard_normal
 
 OP = "particle_step"
@@ -122,7 +124,7 @@ def particle_step(
         adam: state of Adam, advanced in place; None: plain step.
         noise: keys of the Gaussian noise sqrt(2 eta) N(0, 1) of the dissipative variant; None: none.
         drift: c in the term -eta c x of the dissipative variant.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
 
     Returns:
         The particles after the step, (n, D).
@@ -152,7 +154,11 @@ def particle_step(
     if adam is not None:
         floating |= {"adam.m": adam.m, "adam.v": adam.v}
     tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
-    refusals = {"cpu": lambda: _refusal(floating), "triton": lambda: _triton_refusal(floating)}
+    refusals = {
+        "cpu": lambda: _refusal(floating),
+        "cuda": lambda: _refusal(floating),
+        "triton": lambda: _triton_refusal(floating),
+    }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         return reference(x, direction, mass, missing, eta=eta, adam=adam, noise=noise, drift=drift)
@@ -161,10 +167,10 @@ def particle_step(
     if adam is not None:
         adam.step += 1
         moments = (adam.m, adam.v, adam.beta1, adam.beta2, adam.eps, *adam.corrections())
-    direct = chosen == "cpu" and not torch.compiler.is_compiling()
-    plain, with_adam = (_impl, _impl_adam) if direct else (_op, _op_adam)
-    run = with_adam if moments else plain
-    return cast(Tensor, run(x, direction, mass, missing, eta, drift, *draw, *moments))
+    arguments = (x, direction, mass, missing, eta, drift, *draw, *moments)
+    if chosen == "cpu" and not torch.compiler.is_compiling():
+        return _impl(*arguments)
+    return cast(Tensor, (_op_adam if moments else _op)(*arguments, chosen))
 
 
 def _check_noise(noise: Noise, rows: int, dim: int) -> None:
@@ -201,12 +207,23 @@ def _rows_adjacent(tensor: Tensor) -> bool:
 
 # The registered op takes float32, and float64 through the scalar oracle.
 
-
-def _impl(x: Tensor, direction: Tensor, mass: Tensor, missing: Tensor, eta: float, drift: float, *rest: Any) -> Tensor:
-    return _run(x, direction, mass, missing, eta, drift, rest, (0, 0, 0, 0, 0.0, 0.0, 0.0, 1.0, 1.0))
+_NO_MOMENTS = (0, 0, 0, 0, 0.0, 0.0, 0.0, 1.0, 1.0)
 
 
-def _impl_adam(
+def _impl(x: Tensor, *rest: Any) -> Tensor:
+    core = _native.core()
+    if x.dtype == torch.float64:
+        return _run(core.particle_step_ref_f64, x, *rest)
+    return _run(functools.partial(core.particle_step, backends.isa(), torch.get_num_threads()), x, *rest)
+
+
+def _cuda(x: Tensor, *rest: Any) -> Tensor:
+    with on_device_of(x):
+        return _run(functools.partial(_native.cuda().particle_step, stream_of(x)), x, *rest)
+
+
+def _run(
+    kernel: Callable[..., None],
     x: Tensor,
     direction: Tensor,
     mass: Tensor,
@@ -217,31 +234,16 @@ def _impl_adam(
     seed: int,
     sample: int,
     step: int,
-    m: Tensor,
-    v: Tensor,
+    m: Tensor | None = None,
+    v: Tensor | None = None,
     *decays: float,
-) -> Tensor:
-    moments = (address(m), row_stride(m), address(v), row_stride(v), *decays)
-    return _run(x, direction, mass, missing, eta, drift, (keys, seed, sample, step), moments)
-
-
-def _run(
-    x: Tensor,
-    direction: Tensor,
-    mass: Tensor,
-    missing: Tensor,
-    eta: float,
-    drift: float,
-    noise: tuple[Any, ...],
-    moments: tuple[float, ...],
 ) -> Tensor:
     x, direction, missing = rows_contiguous(x), rows_contiguous(direction), rows_contiguous(missing)
     mass = mass.contiguous()
-    keys, seed, sample, step = noise
     keys = None if keys is None else keys.contiguous()
     rows, dim = x.shape
-    x_new = torch.empty(rows, dim, dtype=x.dtype)
-    arguments = (
+    x_new = torch.empty(rows, dim, dtype=x.dtype, device=x.device)
+    kernel(
         rows,
         dim,
         address(x),
@@ -255,14 +257,9 @@ def _run(
         dim,
         eta,
         drift,
-        moments,
+        _NO_MOMENTS if m is None or v is None else (address(m), row_stride(m), address(v), row_stride(v), *decays),
         (seed, address(keys), *((1, 1) if keys is None else (keys.shape[1], keys.shape[1] - 1)), sample, step),
     )
-    core = _native.core()
-    if x.dtype == torch.float64:
-        core.particle_step_ref_f64(*arguments)
-    else:
-        core.particle_step(backends.isa(), torch.get_num_threads(), *arguments)
     return x_new
 
 
@@ -295,17 +292,18 @@ def _fake(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _ARGUMENTS = (
     "Tensor x, Tensor direction, Tensor mass, Tensor missing, float eta, float drift, Tensor? keys, int seed, "
     "int sample, int step"
 )
-_op = register("particle_step", f"({_ARGUMENTS}) -> Tensor", _impl, _fake, _triton)
+_op = register("particle_step", f"({_ARGUMENTS}, str backend) -> Tensor", _by_backend, _fake, _by_backend)
 _op_adam = register(
     "particle_step_adam",
     f"({_ARGUMENTS}, Tensor(a!) m, Tensor(b!) v, float beta1, float beta2, float eps, float correction1, "
-    "float correction2) -> Tensor",
-    _impl_adam,
+    "float correction2, str backend) -> Tensor",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("particle_step", "the kernels compute no gradients; use backend='torch'")

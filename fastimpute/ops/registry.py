@@ -33,7 +33,7 @@ OPS: dict[str, Op] = {
         Op(
             "energy_mlp",
             "AdaLN energy network: log p, score and Hessian-vector product in one pass",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512", "avx512bf16"),
         ),
         Op(
@@ -51,13 +51,13 @@ OPS: dict[str, Op] = {
         Op(
             "spt_weights",
             "semi-proximal-transport weight update per group",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
         ),
         Op(
             "particle_step",
             "weighted, masked step of the particles",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
         ),
         Op(

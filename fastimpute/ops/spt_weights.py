@@ -9,7 +9,9 @@ T_w's second term is one constant per group, so log_softmax makes it vanish.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from fastimpute import _native
 from fastimpute.ops import backends
 from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, triton_refusal, wants_grad
-from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, no_gradient, on_device_of, register, stream_of
 
 OP = "spt_weights"
 LEAST_SPREAD = 1e-6
@@ -131,7 +133,7 @@ def spt_weights(
         bound: largest |log(B w)|; infinity for none.
         log_ref: (n,) log of the reference measure, finite, up to a constant per group; None: uniform.
         robust: value centred at the group's median, in units of its interquartile range.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
 
     Returns:
         log_w after the step, (n,), and mass B w, (n,).
@@ -156,7 +158,11 @@ def spt_weights(
     check_number(OP, "tau", tau, least=0, most=1)
     check_number(OP, "bound", bound, above=0)
     tensors = {"log_w": log_w, "log_p": log_p, "score_sq": score_sq, "log_ref": log_ref}
-    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors, group)}
+    refusals = {
+        "cpu": lambda: _refusal(tensors),
+        "cuda": lambda: _refusal(tensors),
+        "triton": lambda: _triton_refusal(tensors, group),
+    }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         return reference(
@@ -171,8 +177,9 @@ def spt_weights(
             log_ref=log_ref,
             robust=robust,
         )
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    log_w_new, mass = run(log_w, log_p, score_sq, log_ref, group, gamma, eta_w, tau, bound, robust)
+    arguments = (log_w, log_p, score_sq, log_ref, group, gamma, eta_w, tau, bound, robust)
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    log_w_new, mass = _impl(*arguments) if direct else _op(*arguments, chosen)
     return log_w_new, mass
 
 
@@ -198,7 +205,20 @@ def _gradient_refusal(tensors: dict[str, Tensor | None]) -> str | None:
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
-def _impl(
+def _impl(log_w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    core = _native.core()
+    if log_w.dtype == torch.float64:
+        return _run(core.spt_weights_ref_f64, log_w, *rest)
+    return _run(functools.partial(core.spt_weights, backends.isa(), torch.get_num_threads()), log_w, *rest)
+
+
+def _cuda(log_w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    with on_device_of(log_w):
+        return _run(functools.partial(_native.cuda().spt_weights, stream_of(log_w)), log_w, *rest)
+
+
+def _run(
+    kernel: Callable[..., None],
     log_w: Tensor,
     log_p: Tensor,
     score_sq: Tensor,
@@ -212,9 +232,8 @@ def _impl(
 ) -> tuple[Tensor, Tensor]:
     log_w, log_p, score_sq = log_w.contiguous(), log_p.contiguous(), score_sq.contiguous()
     log_ref = None if log_ref is None else log_ref.contiguous()
-    log_w_new = torch.empty(log_w.shape, dtype=log_w.dtype)
-    mass = torch.empty(log_w.shape, dtype=log_w.dtype)
-    arguments = (
+    log_w_new, mass = torch.empty_like(log_w), torch.empty_like(log_w)
+    kernel(
         log_w.shape[0],
         group,
         address(log_w),
@@ -229,11 +248,6 @@ def _impl(
         bound,
         robust,
     )
-    core = _native.core()
-    if log_w.dtype == torch.float64:
-        core.spt_weights_ref_f64(*arguments)
-    else:
-        core.spt_weights(backends.isa(), torch.get_num_threads(), *arguments)
     return log_w_new, mass
 
 
@@ -263,12 +277,13 @@ def _fake(log_w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return log_w.new_empty(log_w.shape), log_w.new_empty(log_w.shape)
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _op = register(
     "spt_weights",
     "(Tensor log_w, Tensor log_p, Tensor score_sq, Tensor? log_ref, int group, float gamma, float eta_w, float tau, "
-    "float bound, bool robust) -> (Tensor, Tensor)",
-    _impl,
+    "float bound, bool robust, str backend) -> (Tensor, Tensor)",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("spt_weights", "the kernels compute no gradients; use backend='torch'")

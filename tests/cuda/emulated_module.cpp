@@ -1,0 +1,67 @@
+// The kernels' entry points over emulated lanes: with csrc/bind_cuda.cpp they are the module `_cuda` of a machine
+// without a GPU, whose "device" is main memory.
+
+#include <algorithm>
+
+#include "common/driver.h"
+#include "emulated_lane.h"
+#include "energy_mlp/energy_mlp.cuh"
+#include "particle_step/particle_step.cuh"
+#include "particle_step/particle_step_cuda.h"
+#include "spt_weights/spt_weights.cuh"
+#include "spt_weights/spt_weights_cuda.h"
+
+namespace fastimpute::cuda {
+namespace {
+
+constexpr int kHopperShared = 227 * 1024;
+constexpr int kBlocks = 2;
+
+template <bool kAdam, bool kNoise>
+void step(const ParticleStep<float>& params) {
+    constexpr int kThreads = 32;
+    constexpr std::int64_t kPerBlock = kThreads * kAccesses<kAdam>;
+    const std::int64_t blocks = (params.rows * params.dim + kPerBlock - 1) / kPerBlock;
+    emulated::launch(blocks, kThreads,
+                     [&](const emulated::Lane& lane) { particle_step_cells<1, kAdam, kNoise>(lane, params); });
+}
+
+}  // namespace
+
+std::optional<std::string> why_unusable() { return std::nullopt; }
+int shared_limit() { return kHopperShared; }
+
+void spt_weights(const SptWeights<float>& params, std::uintptr_t) {
+    check_spt_weights(params);
+    constexpr int kThreads = 64;
+    std::vector<float> held(static_cast<std::size_t>(std::min(params.group, params.rows)));
+    std::vector<double> partial(kThreads / kWarp);
+    const std::int64_t groups = (params.rows + params.group - 1) / params.group;
+    emulated::launch(groups, kThreads,
+                     [&](const emulated::Lane& lane) { spt_weights_block(lane, params, held.data(), partial.data()); });
+}
+
+void particle_step(const ParticleStep<float>& params, std::uintptr_t) {
+    check_particle_step(params);
+    const bool adam = params.moments.m != nullptr;
+    const bool noise = params.noise.keys != nullptr;
+    if (adam) return noise ? step<true, true>(params) : step<true, false>(params);
+    noise ? step<false, true>(params) : step<false, false>(params);
+}
+
+std::int64_t energy_scratch_bytes(bool want_hvp) {
+    return std::int64_t{kBlocks} * kept_slots(want_hvp) * kKeptWords * 4;
+}
+
+void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
+    const int slab_steps = 1;
+    std::vector<FourWords> shared((kW2Values + kOperandValues + slab_steps * 16 * kHidden) / 8);
+    const EnergyJob job = {call.args, unpack_energy(call.dim, call.pack), static_cast<std::uint32_t*>(call.scratch),
+                           slab_steps};
+    emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
+        auto* memory = reinterpret_cast<std::uint16_t*>(shared.data());
+        call.args.want_hvp ? energy_mlp_block<true>(lane, job, memory) : energy_mlp_block<false>(lane, job, memory);
+    });
+}
+
+}  // namespace fastimpute::cuda
