@@ -95,6 +95,7 @@ METHOD = _options(
         type=click.Path(path_type=Path),
         help="Lay the training of --method dit aside in this file; the same command goes on from it.",
     ),
+    click.option("--device", help="Compute on this device: cpu, cuda, cuda:1 (--method spirit).", show_default="cpu"),
     click.option("--quiet", is_flag=True, help="No progress, no summary."),
 )
 
@@ -119,7 +120,7 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
     ends = [] if level is None else [target.with_suffix(f".{end}{target.suffix}") for end in ("lower", "upper")]
     for place in (target, *ends):
         io.check_target(place)
-    imputer = _imputer(quiet=quiet, **choices) if model is None else fastimpute.load(model)
+    imputer = _imputer(quiet=quiet, **choices) if model is None else _loaded(model, **choices)
     if level is not None and not isinstance(imputer, IntervalImputer):  # said before anything is read
         raise ValueError(f"--interval: {type(imputer).__name__} has no intervals; use --method spirit, gaussian or dit")
     table = _read(source, quiet=quiet, **choices)
@@ -276,15 +277,37 @@ def _facts() -> dict[str, Any]:
 
 
 def _imputer(
-    method: str, seed: int, all_missing: str, checkpoint: Path | None, quiet: bool, **_: Any
+    method: str, seed: int, all_missing: str, checkpoint: Path | None, device: str | None, quiet: bool, **_: Any
 ) -> BaseImputer[Any]:
     kind = getattr(fastimpute, METHODS[method])
     settings = {"random_state": seed, "all_missing": all_missing, "verbose": not quiet, "checkpoint": checkpoint}
     known = kind().get_params()
     if checkpoint is not None and "checkpoint" not in known:
         raise ValueError(f"--checkpoint: {method} has no training to lay aside; it goes with --method dit")
+    if device is not None:
+        settings |= _device(method, known, device)
     imputer: BaseImputer[Any] = kind(**{name: value for name, value in settings.items() if name in known})
     return imputer
+
+
+def _loaded(model: Path, device: str | None, **_: Any) -> BaseImputer[Any]:
+    """A saved imputer, on the device asked for rather than the one it was fitted on."""
+    imputer = fastimpute.load(model)
+    if device is not None:
+        imputer.set_params(**_device(type(imputer).__name__, imputer.get_params(), device))
+    return imputer
+
+
+def _device(method: str, known: dict[str, Any], device: str) -> dict[str, str]:
+    from fastimpute.device import device_of
+
+    if "device" not in known:
+        raise ValueError(f"--device: {method} computes on the processor only; it goes with --method spirit")
+    try:
+        device_of(device)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+    return {"device": device}
 
 
 def _read(source: Path, zeros_as_missing: bool, key: str | None, channel: int, quiet: bool, **_: Any) -> Table:

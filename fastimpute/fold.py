@@ -35,6 +35,10 @@ class Fold:
     start_blend: Blend
     ladder: Ladder | None
 
+    def on(self, device: str) -> Fold:
+        """The same, filling on another device."""
+        return Fold(self.start_blend, None if self.ladder is None else self.ladder.on(device))
+
     def fill(self, series: Series, start: Start, cycles: Cycles) -> dict[str, Floats]:
         """Its fillings of a series, from that series' start."""
         # Fewer rows than in fit can leave a candidate of the start out; the start's own blend stands in for it.

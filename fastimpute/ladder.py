@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,11 @@ class Ladder:
     stages: tuple[Stage, ...]
     from_gaussian: bool
     losses: tuple[float, ...]
+
+    def on(self, device: str) -> Ladder:
+        """The same, walked on another device."""
+        engine = dataclasses.replace(self.plan.engine, device=device)
+        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, engine=engine))
 
 
 class _Watch:
@@ -83,7 +89,7 @@ def fit_ladder(
     watch = _Watch(referee, report)
     with crew() as workers:
         if plan.gaussian:
-            offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan.seed, referee, workers)
+            offered[WINDOWS], rungs = warm_up(trial, hidden, table, plan, referee, workers)
             from_gaussian = not referee.clearly_worse(offered[WINDOWS], trial)
             begin = offered[WINDOWS] if from_gaussian else trial
         alternate(begin, hidden, table, plan, noise_levels(plan, referee.root_mean_square(begin)), watch, workers)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastimpute import ops
 from fastimpute.crew import Crew
+from fastimpute.device import tensor_float32
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.referee import Referee
 from fastimpute.train import window_gaussian
@@ -63,13 +64,25 @@ class Stage:
     net: ScoreNet | None
     gaussian: GaussianPart | None
 
+    def to(self, device: torch.device | str) -> Stage:
+        """A copy on another device, which later training of the network leaves alone."""
+        net = None if self.net is None else copy.deepcopy(self.net).to(device)
+        return Stage(self.sigma, net, None if self.gaussian is None else self.gaussian.to(device))
+
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how exactly the recursion runs; no influence on what is computed beyond rounding."""
+    """Where the ladder is trained and walked, and how exactly.
+
+    Attributes:
+        backend: of the recursion kernel. No influence on what is computed beyond rounding.
+        precision: of the recursion's matrix products; "bf16" on a GPU also trains with TF32.
+        device: where the series, the network and the particles lie. Another device draws other random numbers.
+    """
 
     backend: str = "auto"
     precision: str = "fp32"
+    device: str = "cpu"
 
 
 def recur(
@@ -85,7 +98,7 @@ def recur(
     """One pass of the inner loop over all patches (of a stage that has a network).
 
     Args:
-        stage: the score and its noise level.
+        stage: the score and its noise level, on the device of the series.
         filled: (T, N) float32, current values; observed cells are returned bit for bit.
         missing: (T, N) bool.
         table: the patches.
@@ -101,16 +114,17 @@ def recur(
     assert stage.net is not None
     with torch.no_grad():
         w1, b1, w2, b2, w3, b3 = (weight.detach() for weight in stage.net.weights())
-        level = torch.full((len(table.conditions), 1), math.log(sigma))
-        modulation = stage.net.modulation(condition(level, table.conditions))
+        place = filled.device
+        level = torch.full((len(table.conditions), 1), math.log(sigma), device=place)
+        modulation = stage.net.modulation(condition(level, table.conditions.to(place)))
         precision_matrix = mean = None
         if stage.gaussian is not None:
             precision_matrix, mean = stage.gaussian.precision_matrix(sigma), stage.gaussian.mean
         result: tuple[Tensor, Tensor] = ops.proximal_recursion(
             filled,
             missing,
-            torch.from_numpy(table.starts),
-            torch.from_numpy(table.columns),
+            torch.from_numpy(table.starts).to(place),
+            torch.from_numpy(table.columns).to(place),
             table.window,
             w1,
             b1,
@@ -119,7 +133,7 @@ def recur(
             w3,
             b3,
             modulation,
-            torch.from_numpy(table.condition_index),
+            torch.from_numpy(table.condition_index).to(place),
             precision_matrix,
             mean,
             head="direct" if isinstance(stage.net, ScoreMLP) else "energy",
@@ -182,20 +196,21 @@ def warm_up(
     filled: NDArray[np.float32],
     missing: NDArray[np.bool_],
     table: PatchTable,
-    seed: int,
+    plan: Plan,
     referee: Referee,
     workers: Crew,
 ) -> tuple[NDArray[np.float32], list[Stage]]:
     """Gaussian EM over the patches: the filling it ends with and its rungs; early where it clearly does harm."""
-    hidden = torch.from_numpy(missing)
-    sampler = PatchSampler(table, torch.Generator().manual_seed(seed))
+    place = torch.device(plan.engine.device)
+    hidden = torch.from_numpy(missing).to(place)
+    sampler = PatchSampler(table, torch.Generator(place).manual_seed(plan.seed), device=place)
     stages: list[Stage] = []
     moved, gaussian = filled, None
     for _ in range(WARM_UP_STEPS):
-        series = torch.from_numpy(moved)
+        series = torch.from_numpy(moved).to(place)
         gaussian = window_gaussian.maximise(series, hidden, sampler, gaussian)
-        moved = window_gaussian.expect(series, hidden, sampler, gaussian, workers).numpy()
-        stages.append(Stage(0.0, None, gaussian))
+        moved = window_gaussian.expect(series, hidden, sampler, gaussian, workers).numpy(force=True)
+        stages.append(Stage(0.0, None, gaussian.to("cpu")))
         if referee.clearly_worse(moved, filled):
             break
     return moved, stages
@@ -210,27 +225,30 @@ def alternate(
     watch: Callable[[Stage, NDArray[np.float32]], None],
     workers: Crew,
 ) -> None:
-    """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` sees every rung.
+    """Climb down the noise levels: train, recur, average; ``watch(stage, filling)`` sees every rung, in main memory.
 
     Source: SPIRIT (arXiv 2602.01182), alternating training and recursion; the annealed noise level is ours.
     """
-    series, hidden = torch.from_numpy(filled).clone(), torch.from_numpy(missing)
-    generator = torch.Generator().manual_seed(plan.seed)
-    net = new_net(plan.head, table.dim, 1 + table.conditions.shape[1], plan.hidden_dim, plan.seed)
-    optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True)
+    place = torch.device(plan.engine.device)
+    series, hidden = torch.tensor(filled, device=place), torch.from_numpy(missing).to(place)
+    generator = torch.Generator(place).manual_seed(plan.seed)
+    net = new_net(plan.head, table.dim, 1 + table.conditions.shape[1], plan.hidden_dim, plan.seed).to(place)
+    on_gpu = place.type == "cuda"
+    optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True, capturable=on_gpu)
     mass: Tensor | None = None
     for loop, sigma in enumerate(sigmas):
-        sampler = PatchSampler(table, generator, mass)
+        sampler = PatchSampler(table, generator, mass, place)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
-        for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers):
-            pass
-        stage = Stage(sigma, copy.deepcopy(net), gaussian)
+        with tensor_float32(on_gpu and plan.engine.precision == "bf16"):
+            for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers):
+                pass
+        stage = Stage(sigma, net, gaussian)
         series, log_w = recur(
             stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + loop, workers.threads
         )
         if math.isfinite(plan.dynamics.rho):
-            mass = log_w.exp() * _group_sizes(table.count, plan.dynamics.group)
-        watch(stage, series.numpy())
+            mass = log_w.exp() * _group_sizes(table.count, plan.dynamics.group).to(place)
+        watch(stage.to("cpu"), series.numpy(force=True))
 
 
 def descend(
@@ -242,10 +260,11 @@ def descend(
     workers: Crew,
 ) -> list[NDArray[np.float32]]:
     """Trained stages, one after the other: recursion only. Returns the filling after each."""
-    series, hidden = torch.from_numpy(filled), torch.from_numpy(missing)
-    sampler = PatchSampler(table, torch.Generator())
+    place = torch.device(plan.engine.device)
+    series, hidden = torch.from_numpy(filled).to(place), torch.from_numpy(missing).to(place)
+    sampler = PatchSampler(table, torch.Generator(place), device=place)
     fillings = []
-    for rung, stage in enumerate(stages):
+    for rung, stage in enumerate(stage.to(place) for stage in stages):
         if stage.net is None:
             assert stage.gaussian is not None
             series = window_gaussian.expect(series, hidden, sampler, stage.gaussian, workers)
@@ -253,7 +272,7 @@ def descend(
             series, _ = recur(
                 stage, series, hidden, table, plan.dynamics, plan.engine, plan.seed + rung, workers.threads
             )
-        fillings.append(series.numpy())
+        fillings.append(series.numpy(force=True))
     return fillings
 
 
@@ -268,11 +287,7 @@ def noise_levels(plan: Plan, error: float) -> tuple[float, ...]:
 
 
 def _gaussian(series: Tensor, sampler: PatchSampler) -> GaussianPart:
-    count = sampler.table.count
-    if count <= GAUSSIAN_SAMPLE:
-        patches = torch.arange(count)
-    else:
-        patches = torch.randint(0, count, (GAUSSIAN_SAMPLE,), generator=sampler.generator)
+    patches = sampler.some(GAUSSIAN_SAMPLE)
     return GaussianPart.fit(sampler.gather(series, patches), sampler.weights(patches))
 
 

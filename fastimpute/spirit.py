@@ -12,10 +12,12 @@ from fastimpute import ops
 from fastimpute.arguments import check_choice, check_count, seed_of
 from fastimpute.blend import Trial, scores
 from fastimpute.crew import crew
+from fastimpute.device import device_of
 from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
 from fastimpute.intervals import IntervalImputer
 from fastimpute.ladder import SPIRIT
 from fastimpute.linear_start import linear_start
+from fastimpute.ops.registry import BACKENDS
 from fastimpute.profile import Period
 from fastimpute.progress import progress
 from fastimpute.recursion import Dynamics, Engine, Plan
@@ -60,9 +62,12 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         blend: False returns the last filling instead of the blend with the start.
         all_missing: a sensor without any observation: "raise", "mean_of_neighbors" or "keep".
         precision: operands of the recursion kernel's matrix products, "fp32" or "bf16"; "auto" is bf16 where the
-            processor multiplies it natively. Sums, weights, the Gaussian part and training are always fp32.
-        backend: "auto", "cpu" or "torch".
-        random_state: seed; the same seed gives the same bits on any number of threads.
+            device multiplies it natively. Sums, weights, the Gaussian part and training are always fp32.
+        backend: of the recursion kernel: "auto", "cpu", "cuda", "triton" or "torch".
+        device: "cpu", or a CUDA device ("cuda", "cuda:1") that holds the series, trains the scores (in TF32 unless
+            `precision` is "fp32") and moves the particles; the start is computed on the processor.
+        random_state: seed; the same seed gives the same bits on any number of threads. Another device draws other
+            numbers.
         verbose: show progress on a terminal.
 
     Source: arXiv 2602.01182. `SPIRITImputer.faithful()` is the published variant.
@@ -96,6 +101,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         all_missing: str = "raise",
         precision: str = "auto",
         backend: str = "auto",
+        device: str = "cpu",
         random_state: int | None = None,
         verbose: bool = True,
     ) -> None:
@@ -120,6 +126,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         self.all_missing = all_missing
         self.precision = precision
         self.backend = backend
+        self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
@@ -176,8 +183,10 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         return state, mean_fill(blend, fillings, series)
 
     def _impute_series(self, series: Series, state: SpiritState) -> NDArray[np.float32]:
+        device_of(self.device)
         start = self._start(series, state.period)
-        return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in state.folds], series)
+        folds = (fold.on(self.device) for fold in state.folds)
+        return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in folds], series)
 
     def _interval_series(
         self, series: Series, state: SpiritState, level: float
@@ -201,7 +210,8 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         check_choice("head", self.head, ("direct", "energy"))
         check_choice("start", self.start, ("auto", "linear"))
         check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        check_choice("backend", self.backend, ("auto", "cpu", "torch"))
+        check_choice("backend", self.backend, ("auto", *BACKENDS))
+        device_of(self.device)
         for name in ("window", "stride", "train_steps"):
             check_count(name, getattr(self, name), optional=True)
         check_count("neighbors", self.neighbors, least=0, optional=True)
@@ -230,7 +240,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         columns = choose_columns(filled, series.missing, self.neighbors)
         stride = self.stride or choose_stride(window, series.shape[0], len(columns))
         count = series.shape[0] // stride * len(columns)
-        fast = self.backend != "torch" and ops.isa() == "avx512bf16"
+        fast = self.backend != "torch" and (self.device != "cpu" or ops.isa() == "avx512bf16")
         precision = ("bf16" if fast else "fp32") if self.precision == "auto" else self.precision
         plan = Plan(
             head=self.head,
@@ -252,7 +262,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
                 adam=self.adam,
                 dissipation=self.dissipation,
             ),
-            engine=Engine(self.backend, precision),
+            engine=Engine(self.backend, precision, self.device),
             seed=self._seed(),
         )
         return Patches(window, stride, columns), plan

@@ -149,6 +149,25 @@ def test_a_checkpoint_goes_with_a_training(source: Path, tmp_path: Path) -> None
     assert "it goes with --method dit" in line
 
 
+@pytest.mark.parametrize(
+    ("method", "device", "reason"),
+    [
+        ("spirit", "tpu", "--device: expected 'cpu', 'cuda' or a numbered one as 'cuda:1', got 'tpu'"),
+        ("spirit", "cuda:99", "CUDA devices that torch finds, got 'cuda:99'"),
+        ("linear", "cuda", "--device: linear computes on the processor only; it goes with --method spirit"),
+    ],
+)
+def test_a_device_that_cannot_serve(method: str, device: str, reason: str, source: Path, tmp_path: Path) -> None:
+    assert reason in refused("impute", source, tmp_path / "out.csv", "--method", method, "--device", device)
+
+
+def test_a_model_goes_to_the_device_asked_for(source: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    assert run("fit", source, model, "--device", "cpu", "--quiet").returncode == 0
+    assert "got 'cuda:99'" in refused("impute", source, tmp_path / "out.csv", "--model", model, "--device", "cuda:99")
+    assert run("impute", source, tmp_path / "out.csv", "--model", model, "--device", "cpu").returncode == 0
+
+
 def test_unknown_method(source: Path, tmp_path: Path) -> None:
     assert "'magic'" in refused("impute", source, tmp_path / "out.csv", "--method", "magic")
 

@@ -113,7 +113,7 @@ def test_gaussian_em_over_the_windows_brings_waves_back() -> None:
     held = ~missing & (np.random.default_rng(3).random(missing.shape) < 0.1)
     trial = np.where(held, 0, filled).astype(np.float32)
     with crew() as workers:
-        moved, stages = warm_up(trial, missing | held, table(), 0, Referee(truth, held, trial), workers)
+        moved, stages = warm_up(trial, missing | held, table(), plan(), Referee(truth, held, trial), workers)
     assert len(stages) > 1
     assert np.abs(moved - truth)[missing].mean() < 0.2 * np.abs(filled - truth)[missing].mean()
 

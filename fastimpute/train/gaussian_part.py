@@ -43,7 +43,7 @@ class GaussianPart:
             lacking: (D, D), a covariance to add: what that of filled patches lacks.
             shrinkage: share of the covariance that its diagonal replaces.
         """
-        weights = torch.ones(len(patches)) if weights is None else weights
+        weights = torch.ones(len(patches), device=patches.device) if weights is None else weights
         share = (weights / weights.sum())[:, None]
         mean = (patches * share).sum(0)
         centred = ((patches - mean) * share.sqrt()).double()
@@ -53,6 +53,10 @@ class GaussianPart:
         covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diagonal())
         eigenvalues, basis = torch.linalg.eigh(covariance)
         return cls(mean, eigenvalues.clamp_(min=FLOOR).float(), basis.float())
+
+    def to(self, device: torch.device | str) -> GaussianPart:
+        """The same on another device."""
+        return GaussianPart(self.mean.to(device), self.eigenvalues.to(device), self.basis.to(device))
 
     def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``sigma * score`` (n, D) at x (n, D) for noise levels sigma (n, 1)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastimpute import ops
 from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
+from fastimpute.train.cuda_graph import replayed
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
@@ -70,17 +71,17 @@ def train_score(
     gaussian: GaussianPart | None,
     how: ScoreMatching,
     workers: Crew,
-) -> Iterator[float]:
-    """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss of each step.
+) -> Iterator[Tensor]:
+    """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss () of each step.
 
     While a step descends, the patches of the next are drawn beside it. The gradients of the direct head come from
     `ops.score_matching`, those of the energy head from autograd in two halves side by side: one thread or two give the
-    same bits.
+    same bits. On a GPU a step is one CUDA graph.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
-        optimiser: of the network's parameters.
-        series: (T, N) float32, the current filling.
+        optimiser: of the network's parameters; on a GPU capturable.
+        series: (T, N) float32, the current filling, on the network's device.
         sampler: draws patches, and their weights where the SPT weights are in use.
         sigma: centre of the noise levels, in standardised units.
         gaussian: the analytic part that the network adds to, or None.
@@ -99,17 +100,23 @@ def train_score(
         torch.nn.utils.clip_grad_norm_(parameters, how.clip)
         optimiser.step()
 
+    if series.is_cuda:
+
+        def whole_step() -> Tensor:
+            loss, finish = _differentiate(net, draw(), workers)
+            descend(finish)
+            return loss
+
+        yield from replayed(whole_step, how.steps, sampler.generator)
+        return
     batch = draw()
     for step in range(how.steps):
-        if isinstance(net, ScoreMLP):
-            loss, finish = _differentiate_direct(net, batch, workers.threads)
-        else:
-            loss, finish = _differentiate_energy(net, batch, workers)
+        loss, finish = _differentiate(net, batch, workers)
         tasks: list[Callable[[], Any]] = [partial(descend, finish)]
         if step + 1 < how.steps:  # patches do not wait for the weights
             tasks.append(draw)
         batch = workers.map(lambda task: task(), tasks)[-1]
-        yield float(loss)
+        yield loss
 
 
 def _draw(
@@ -118,10 +125,11 @@ def _draw(
     conditions = HALVES * max(1, how.batch // (HALVES * how.rows))
     patches, calendar = sampler.indices(conditions, how.rows)
     clean = sampler.gather(series, patches)
-    level = (torch.rand(conditions, 1, generator=sampler.generator) * 2 - 1) * math.log(how.spread)
+    chance = torch.rand(conditions, 1, generator=sampler.generator, device=sampler.device)
+    level = (chance * 2 - 1) * math.log(how.spread)
     log_sigma = math.log(sigma) + level
     noise_level = log_sigma.exp().repeat_interleave(how.rows, 0)
-    noise = torch.randn(clean.shape, generator=sampler.generator)
+    noise = torch.randn(clean.shape, generator=sampler.generator, device=sampler.device)
     noisy = clean.addcmul_(noise_level, noise)
     target = noise.neg_()
     if gaussian is not None:
@@ -129,8 +137,14 @@ def _draw(
     return Batch(noisy, target, noise_level, condition(log_sigma, calendar), sampler.weights(patches))
 
 
-def _differentiate_direct(net: ScoreMLP, batch: Batch, threads: int) -> tuple[Tensor, Callable[[], None]]:
+def _differentiate(net: ScoreNet, batch: Batch, workers: Crew) -> tuple[Tensor, Callable[[], None]]:
     """Loss of a batch, and what leaves its gradient in the parameters."""
+    if isinstance(net, ScoreMLP):
+        return _differentiate_direct(net, batch, workers.threads)
+    return _differentiate_energy(net, batch, workers)
+
+
+def _differentiate_direct(net: ScoreMLP, batch: Batch, threads: int) -> tuple[Tensor, Callable[[], None]]:
     modulation = net.modulation(batch.condition)
     loss, *gradients, by_modulation = ops.score_matching(
         batch.x, batch.target, *net.weights(), modulation, batch.weight, threads=threads
@@ -146,7 +160,6 @@ def _differentiate_direct(net: ScoreMLP, batch: Batch, threads: int) -> tuple[Te
 
 
 def _differentiate_energy(net: EnergyMLP, batch: Batch, workers: Crew) -> tuple[Tensor, Callable[[], None]]:
-    """The same of the energy head."""
     parameters = list(net.parameters())
 
     def differentiate(half: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -155,7 +168,8 @@ def _differentiate_energy(net: EnergyMLP, batch: Batch, workers: Crew) -> tuple[
         loss = error.mean() if half.weight is None else (error.mean(1) * half.weight).mean()
         return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
 
-    losses, gradients = zip(*workers.map(differentiate, batch.halves()), strict=True)
+    halves = [differentiate(batch)] if batch.x.is_cuda else workers.map(differentiate, batch.halves())
+    losses, gradients = zip(*halves, strict=True)
 
     def finish() -> None:
         for parameter, *parts in zip(parameters, *gradients, strict=True):

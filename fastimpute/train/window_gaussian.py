@@ -17,9 +17,9 @@ COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
 
 def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: GaussianPart | None) -> GaussianPart:
     """Mean and covariance of the patches of a filling, widened by what ``last`` left uncertain of the filled cells."""
-    patches, lacking = _some(sampler, COVARIANCE_SAMPLE), None
+    patches, lacking = sampler.some(COVARIANCE_SAMPLE), None
     if last is not None:
-        some = _some(sampler, UNCERTAINTY_SAMPLE)
+        some = sampler.some(UNCERTAINTY_SAMPLE)
         lacking = conditional_covariance(last.precision_matrix(0.0), sampler.gather(hidden, some))
     clean = sampler.gather(series, patches)
     return GaussianPart.fit(clean, sampler.weights(patches), lacking=lacking, shrinkage=SHRINKAGE)
@@ -28,12 +28,12 @@ def maximise(series: Tensor, hidden: Tensor, sampler: PatchSampler, last: Gaussi
 def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
     """Mean (D, D) over patches of the covariance of their hidden cells (n, D) given the others."""
     dim = len(precision)
-    total = torch.zeros(dim * dim, dtype=precision.dtype)
+    total = torch.zeros(dim * dim, dtype=precision.dtype, device=precision.device)
     for mask in hidden:
         cells = mask.nonzero()[:, 0]
         lower = torch.linalg.cholesky(precision[cells][:, cells])
         places = cells[:, None] * dim + cells
-        total.index_add_(0, places.view(-1), torch.cholesky_inverse(lower).reshape(-1))
+        _add(total, places, torch.cholesky_inverse(lower))
     return total.view(dim, dim) / max(len(hidden), 1)
 
 
@@ -47,12 +47,20 @@ def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: Gaus
         centred = series.view(-1)[cells] - gaussian.mean
         return cells, conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean
 
-    blocks = torch.split(torch.arange(sampler.table.count), BLOCK)
+    blocks = torch.split(torch.arange(sampler.table.count, device=series.device), BLOCK)
     for first in range(0, len(blocks), workers.threads):
         for cells, solved in workers.map(solve, blocks[first : first + workers.threads]):
-            total.view(-1).index_add_(0, cells.view(-1), solved.view(-1))
-            count.view(-1).index_add_(0, cells.view(-1), torch.ones(cells.numel()))
+            _add(total, cells, solved)
+            _add(count, cells, torch.ones_like(solved))
     return torch.where(hidden & (count > 0), total / count.clamp(min=1), series)
+
+
+def _add(total: Tensor, places: Tensor, values: Tensor) -> None:
+    """Adds values to the cells of a contiguous tensor, in an order that is always the same."""
+    if total.is_cuda:  # index_add_ would add atomically there; this sorts
+        total.view(-1).index_put_((places.reshape(-1),), values.reshape(-1), accumulate=True)
+    else:
+        total.view(-1).index_add_(0, places.reshape(-1), values.reshape(-1))
 
 
 def conditional_mean(precision: Tensor, x: Tensor, free: Tensor, iterations: int = ITERATIONS) -> Tensor:
@@ -71,10 +79,3 @@ def conditional_mean(precision: Tensor, x: Tensor, free: Tensor, iterations: int
         direction = preconditioned + fresh / power.clamp(min=1e-30) * direction
         power = fresh
     return x
-
-
-def _some(sampler: PatchSampler, most: int) -> Tensor:
-    count = sampler.table.count
-    if count <= most:
-        return torch.arange(count)
-    return torch.randint(0, count, (most,), generator=sampler.generator)

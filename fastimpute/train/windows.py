@@ -46,28 +46,42 @@ class PatchSampler:
     """Draws patches for training: runs of ``rows`` patches share a condition, so that its modulation is computed once.
 
     A condition is drawn as often as it has starts, its patches uniformly: every patch is equally likely. With
-    ``mass`` (S * G,) a patch is drawn as often as its weight says (the SPT weights of the functional).
+    ``mass`` (S * G,) a patch is drawn as often as its weight says (the SPT weights of the functional). Series, masks
+    and ``mass`` lie on ``device``, the generator belongs to it.
     """
 
-    def __init__(self, table: PatchTable, generator: torch.Generator, mass: Tensor | None = None) -> None:
-        self.table, self.generator, self.mass = table, generator, mass
+    def __init__(
+        self,
+        table: PatchTable,
+        generator: torch.Generator | None,
+        mass: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.table, self.generator, self.mass, self.device = table, generator, mass, device
         order = np.argsort(table.condition_index, kind="stable")
-        self._order = torch.from_numpy(order)
+        self._order = torch.from_numpy(order).to(device)
         _, first, count = np.unique(table.condition_index[order], return_index=True, return_counts=True)
-        self._first, self._count = torch.from_numpy(first), torch.from_numpy(count)
-        self._conditions = table.conditions[torch.from_numpy(table.condition_index[order][first])]
+        self._first, self._count = torch.from_numpy(first).to(device), torch.from_numpy(count).to(device)
+        self._conditions = table.conditions[torch.from_numpy(table.condition_index[order][first])].to(device)
         self._share = self._count.float()
-        self._cells = torch.from_numpy(cell_table(table.columns, table.window, table.sensors))
-        self._rows = torch.from_numpy(table.starts) * table.sensors
+        self._cells = torch.from_numpy(cell_table(table.columns, table.window, table.sensors)).to(device)
+        self._rows = (torch.from_numpy(table.starts) * table.sensors).to(device)
 
     def indices(self, conditions: int, rows: int) -> tuple[Tensor, Tensor]:
         """Patch numbers (conditions * rows,) and the conditions (conditions, F) that runs of ``rows`` of them share."""
         groups = len(self.table.columns)
         pick = torch.multinomial(self._share, conditions, replacement=True, generator=self.generator)
-        chance = torch.rand(conditions, rows, generator=self.generator)
+        chance = torch.rand(conditions, rows, generator=self.generator, device=self.device)
         start = self._order[self._first[pick][:, None] + (chance * self._count[pick][:, None]).long()]
-        group = torch.randint(0, groups, (conditions, rows), generator=self.generator)
+        group = torch.randint(0, groups, (conditions, rows), generator=self.generator, device=self.device)
         return (start * groups + group).view(-1), self._conditions[pick]
+
+    def some(self, most: int) -> Tensor:
+        """All patch numbers, or ``most`` drawn from them where there are more."""
+        count = self.table.count
+        if count <= most:
+            return torch.arange(count, device=self.device)
+        return torch.randint(0, count, (most,), generator=self.generator, device=self.device)
 
     def cells(self, patches: Tensor) -> Tensor:
         """Flat positions (n, D) of the cells of some patches in the series."""
