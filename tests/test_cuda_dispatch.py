@@ -35,7 +35,7 @@ def module(emulated_cuda: Path) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _main_memory_is_the_gpu(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     monkeypatch.setattr(_native, "cuda", lambda: module)
-    monkeypatch.setitem(backends._DEVICES, "cuda", "cpu")
+    monkeypatch.setitem(backends.DEVICES, "cuda", "cpu")
     monkeypatch.setitem(backends._PROBES, "cuda", lambda: backends.Availability(True, "emulated"))
 
 

@@ -168,7 +168,7 @@ def test_an_explicit_backend_that_cannot_serve_says_why(requested: str, tensor: 
 def gpu_is_meta(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """A tensor on the device that stands in for a GPU."""
     for backend in ("cuda", "triton"):
-        monkeypatch.setitem(backends._DEVICES, backend, "meta")
+        monkeypatch.setitem(backends.DEVICES, backend, "meta")
     backends._log_fallback.cache_clear()
     return torch.ones(1, device="meta")
 

@@ -24,7 +24,7 @@ _TRITON_MISSING: str | None = None if importlib.util.find_spec("triton") else "t
 _LEAST_CAPABILITY = (8, 0)
 
 # The kind of device whose tensors a backend's kernels read.
-_DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}
+DEVICES = {"cuda": "cuda", "triton": "cuda", "cpu": "cpu"}
 
 
 class Availability(NamedTuple):
@@ -151,13 +151,13 @@ def choose(op: str, requested: str, tensors: Mapping[str, Tensor | None], refusa
         return requested
     reason = f"it has no kernel for tensors on {place}"
     for backend in OPS[op].backends[:-1]:
-        if _DEVICES[backend] == place:
+        if DEVICES[backend] == place:
             refused = _why_missing(backend) or refusals[backend]()
             if refused is None:
                 return backend
             reason = refused
     if not torch.compiler.is_compiling():
-        missing = all(_why_missing(name) for name in refusals if _DEVICES[name] == place)
+        missing = all(_why_missing(name) for name in refusals if DEVICES[name] == place)
         _log_fallback(op, reason, logging.WARNING if missing else logging.INFO)
     return "torch"
 
@@ -186,8 +186,8 @@ def _why_not(op: str, backend: str, place: str, refusals: Refusals) -> str | Non
         return known.reason
     if backend not in OPS[op].backends:
         return f"no {backend} kernel for this op"
-    if _DEVICES[backend] != place:
-        return f"the tensors are on {place}, its kernels read tensors on {_DEVICES[backend]}"
+    if DEVICES[backend] != place:
+        return f"the tensors are on {place}, its kernels read tensors on {DEVICES[backend]}"
     return refusals[backend]()
 
 

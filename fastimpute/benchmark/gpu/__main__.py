@@ -1,0 +1,5 @@
+import sys
+
+from fastimpute.benchmark.gpu import main
+
+sys.exit(main())
