@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -199,13 +200,30 @@ def test_what_keeps_the_gpu_kernels_from_serving_is_logged_once(
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_triton_without_a_gpu_says_so() -> None:
-    if torch.cuda.is_available():
-        return
+@pytest.mark.parametrize(
+    ("version", "complaint", "reason"),
+    [
+        (None, "", f"torch {torch.__version__} is built without CUDA"),
+        ("13.0", "Found no NVIDIA driver. Install one.", "torch finds no CUDA device: Found no NVIDIA driver"),
+        ("13.0", "The driver is too old (12.2). Update.", "torch finds no CUDA device: The driver is too old (12.2)"),
+        ("13.0", None, "torch finds no CUDA device"),
+    ],
+)
+def test_gpu_kernels_without_a_gpu_say_why(
+    version: str | None, complaint: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init() -> None:
+        if complaint is not None:
+            raise RuntimeError(complaint)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.cuda, "init", init)
     x, missing = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
-    assert fastimpute.backends()["particle_step"]["triton"] == (False, "torch finds no CUDA device")
-    with pytest.raises(ValueError, match="backend 'triton' cannot serve: torch finds no CUDA device"):
-        ops.particle_step(x, x, torch.ones(1), missing, eta=0.1, backend="triton")
+    for backend in ("cuda", "triton"):
+        assert fastimpute.backends()["particle_step"][backend] == (False, reason)
+        with pytest.raises(ValueError, match=f"backend '{backend}' cannot serve: {re.escape(reason)}"):
+            ops.particle_step(x, x, torch.ones(1), missing, eta=0.1, backend=backend)
 
 
 @pytest.mark.parametrize("requested", ["auto", "cpu", "torch"])

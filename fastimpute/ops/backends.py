@@ -56,13 +56,24 @@ def _probe_cuda() -> Availability:
 
 def _needs_gpu() -> Availability:
     if not torch.cuda.is_available():
-        return Availability(False, "torch finds no CUDA device")
+        return Availability(False, _why_no_device())
     if torch.version.hip is not None or torch.cuda.get_device_capability() < _LEAST_CAPABILITY:
         least = ".".join(map(str, _LEAST_CAPABILITY))
         return Availability(
             False, f"{torch.cuda.get_device_name()} is no NVIDIA GPU of compute capability {least} or above"
         )
     return Availability(True, torch.cuda.get_device_name())
+
+
+def _why_no_device() -> str:
+    """What keeps torch from finding a GPU: its own build, no driver, one that is too old, or no device."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return f"torch finds no CUDA device: {str(error).partition('. ')[0]}"
+    return "torch finds no CUDA device"
 
 
 _PROBES = {"torch": _probe_torch, "cpu": _probe_cpu, "triton": _probe_triton, "cuda": _probe_cuda}
