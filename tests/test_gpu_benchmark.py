@@ -47,6 +47,12 @@ def test_wrong_answers_are_found() -> None:
     assert checks.check(problem(wrong=float("nan")), "cpu", "fp32").outcome == "too far from double precision"
 
 
+def test_the_last_rows_of_long_arrays_are_compared_with_themselves() -> None:
+    found = list(checks.far_checks(list(OPS), "cpu", quick=True))
+    assert [one.op for one in found] == list(checks._FAR)
+    assert {one.outcome for one in found} == {"right"}
+
+
 def test_what_a_backend_does_not_take_is_told_and_not_timed() -> None:
     assert checks.check(problem(refuses=True), "cpu", "fp32").outcome == "refused: it is tired"
     ceilings = dict.fromkeys(("copy", "fp32", "bf16"), 1e12)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastimpute import ops
-from fastimpute.benchmark.gpu.checks import REFUSED, RIGHT, checks_of
+from fastimpute.benchmark.gpu.checks import REFUSED, RIGHT, checks_of, far_checks
 from fastimpute.benchmark.gpu.end_to_end import week, year
 from fastimpute.benchmark.gpu.speed import problems, timed
 from fastimpute.benchmark.gpu.timing import ceilings
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "gpu.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n")
 
-    keep("checks", _all_checks(options.ops, options.device, options.quick))
+    which = (options.ops, options.device, options.quick)
+    keep("checks", _all_checks(*which) + [found.as_dict() for found in far_checks(*which)])
     keep("ceilings", ceilings(options.device, options.quick))
     keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED))
     truth = None if options.week is None else _table(options.week)

@@ -17,6 +17,7 @@ ROWS = (0, 1, 2, 3, 7, 31, 33, 127, 129, 1023)
 DIMS = (1, 7, 24, 84, 144, 168, 480, 2048)
 FEW_ROWS, FEW_DIMS = (0, 3, 129), (7, 84)
 ANY_DIM, ANY_ROWS = 84, 129
+FAR_ROWS = 1024
 RIGHT, REFUSED = "right", "refused: "
 # As in the tests: twice the error of PyTorch in the same precision, plus so many roundings of the largest value.
 FLOOR = {"fp32": 16.0 * 2.0**-23, "bf16": 2.0**-8}
@@ -89,6 +90,31 @@ def checks_of(op: str, device: str, quick: bool) -> Iterator[Check]:
                     yield check(problem, backend, precision)
 
 
+def far_checks(names: list[str], device: str, quick: bool) -> Iterator[Check]:
+    """The last rows of arrays of more than 2^31 elements, against the same rows alone: equal in every bit."""
+    elements = 1 << (12 if quick else 31)
+    for op, build in _FAR.items():
+        if op in names:
+            for backend in usable(op, device):
+                with torch.device(device):
+                    yield _far_check(build(elements), backend)
+                if device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+
+
+def _far_check(problem: Problem, backend: str) -> Check:
+    precision = problem.precisions[-1]
+    names = (problem.op, f"{problem.shape}, last rows", backend, precision)
+    rows = max(len(tensor) for tensor in problem.tensors.values())
+    last = {name: part[-FAR_ROWS:] if len(part) == rows else part for name, part in problem.tensors.items()}
+    try:
+        whole, alone = problem.run(backend, precision), problem.call(last, backend, precision)
+    except (RuntimeError, ValueError, TypeError) as error:
+        return Check(*names, float("nan"), 0.0, refusal(error) or f"{type(error).__name__}: {error}")
+    worst = max(_error(value[-FAR_ROWS:], right) for value, right in zip(whole, alone, strict=True))
+    return Check(*names, worst, 0.0, RIGHT if worst == 0 else "the last rows differ from the same rows alone")
+
+
 def _error(value: Tensor, exact: Tensor) -> float:
     return float((value.double() - exact.double()).abs().max()) if exact.numel() and value.numel() else 0.0
 
@@ -97,6 +123,12 @@ def _largest(exact: Tensor) -> float:
     return float(exact.double().abs().max()) if exact.numel() else 0.0
 
 
+_FAR: dict[str, Callable[[int], Problem]] = {
+    "energy_mlp": lambda elements: spirit_problems.energy(elements // 84 + FAR_ROWS, 84),
+    "score_mlp": lambda elements: spirit_problems.score(elements // 84 + FAR_ROWS, 84),
+    "spt_weights": lambda elements: spirit_problems.weights(elements + FAR_ROWS, 32),
+    "particle_step": lambda elements: spirit_problems.step(elements // 84 + FAR_ROWS, 84),
+}
 Build = Callable[[int, int], Problem]
 _SWEEPS: dict[str, list[tuple[Build, tuple[int, ...]]]] = {
     "energy_mlp": [
