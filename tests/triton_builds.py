@@ -18,6 +18,7 @@ from triton.compiler import ASTSource
 CAPABILITIES = (80, 90, 100)
 INTEGERS = frozenset(
     {"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows", "x_stride", "vector_stride"}
+    | {"samples", "v_vectors", "denoised_vectors", "previous_vectors"}  # diffusion_step
 )
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)

@@ -21,9 +21,10 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import no_gradient, on_device_of, register
 from fastimpute.ops.particle_step import Noise
 from fastimpute.ops.philox import standard_normal
 
@@ -86,7 +87,7 @@ def diffusion_step(
         missing: (n, D) bool, True where missing; other cells come back bit for bit.
         coefficients: of the step.
         noise: keys of the noise, (n, 1 + sensors); sample s of a window draws as sample `noise.sample + s`. None: none.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
 
     Returns:
         v after the step, of the same shape.
@@ -117,10 +118,12 @@ def diffusion_step(
         _check_noise(noise, rows, dim, v.shape[0] if v.dim() == 3 else 1)
     floating = {"v": v, "denoised": denoised, "previous": previous}
     tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating)}) == "torch":
+    refusals = {"cpu": lambda: _refusal(floating), "triton": lambda: _triton_refusal(floating)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(v, denoised, previous, missing, coefficients, noise=noise)
     keys, seed, sample, step = (None, 0, 0, 0) if noise is None else (noise.keys, noise.seed, noise.sample, noise.step)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     return cast(Tensor, run(v, denoised, previous, missing, *coefficients, keys, seed, sample, step))
 
 
@@ -137,9 +140,17 @@ def _check_noise(noise: Noise, rows: int, dim: int, samples: int) -> None:
 
 
 def _refusal(floating: dict[str, Tensor | None]) -> str | None:
+    return _gradient_refusal(floating) or kernel_refusal(floating)
+
+
+def _triton_refusal(floating: dict[str, Tensor | None]) -> str | None:
+    return _gradient_refusal(floating) or triton_refusal(floating)
+
+
+def _gradient_refusal(floating: dict[str, Tensor | None]) -> str | None:
     if wants_grad(*floating.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal(floating)
+    return None
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
@@ -185,6 +196,42 @@ def _as_rows(part: Tensor) -> Tensor:
     return part.reshape(-1, part.shape[-1]) if part.numel() else part.new_empty(0, part.shape[-1])
 
 
+def _triton(
+    v: Tensor,
+    denoised: Tensor,
+    previous: Tensor | None,
+    missing: Tensor,
+    state: float,
+    clean: float,
+    earlier: float,
+    spread: float,
+    keys: Tensor | None,
+    seed: int,
+    sample: int,
+    step: int,
+) -> Tensor:
+    from fastimpute.kernels.diffusion_step import launch
+
+    v_new = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    with on_device_of(v):
+        launch(
+            _as_samples(v),
+            _as_samples(denoised),
+            None if previous is None else _as_samples(previous),
+            rows_contiguous(missing),
+            _as_samples(v_new),
+            coefficients=(state, clean, earlier, spread),
+            noise=(keys.contiguous(), seed, sample, step) if keys is not None and spread > 0 else None,
+        )
+    return v_new
+
+
+def _as_samples(part: Tensor) -> Tensor:
+    """As (S, n, D) with adjacent elements in a row; samples may share theirs."""
+    part = part if part.dim() == 3 else part[None]
+    return part if part.shape[2] <= 1 or part.stride(2) == 1 else part.contiguous()
+
+
 def _fake(v: Tensor, *rest: Any) -> Tensor:
     return v.new_empty(v.shape)
 
@@ -195,5 +242,6 @@ _op = register(
     "float spread, Tensor? keys, int seed, int sample, int step) -> Tensor",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient(OP, "the cpu backend computes no gradients; use backend='torch'")
+no_gradient(OP, "the kernels compute no gradients; use backend='torch'")

@@ -77,7 +77,7 @@ OPS: dict[str, Op] = {
         Op(
             "diffusion_step",
             "reverse diffusion step on missing cells, counter-based noise",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
