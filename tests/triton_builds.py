@@ -16,10 +16,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
-INTEGERS = frozenset(
-    {"vectors", "row_vectors", "group_vectors", "seed", "sample", "step", "rows", "x_stride", "vector_stride"}
-    | {"samples", "v_vectors", "denoised_vectors", "previous_vectors"}  # diffusion_step
-)
+INTEGERS = frozenset({
+    "denoised_vectors", "group_vectors", "missing_stride", "previous_vectors", "row_vectors", "rows", "sample",
+    "samples", "seed", "step", "v_vectors", "vector_stride", "vectors", "x_stride",
+})  # fmt: skip
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)
 # Shared memory a block may use, in bytes.

@@ -23,9 +23,10 @@ from fastimpute.ops.checks import (
     row_stride,
     rows_contiguous,
     symmetric_rows,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
 
 OP = "gaussian_conditional"
 
@@ -49,7 +50,9 @@ def reference(
         if precision is not None:
             lower = _cholesky(precision[m][:, m], "precision", window, m)
             value = -torch.cholesky_solve(precision[m][:, o] @ centred[:, None], lower)[:, 0]
-            inverse = torch.linalg.solve_triangular(lower, torch.eye(len(m), dtype=x.dtype), upper=False)
+            inverse = torch.linalg.solve_triangular(
+                lower, torch.eye(len(m), dtype=x.dtype, device=x.device), upper=False
+            )
             variance = inverse.square().sum(0)
         else:
             assert covariance is not None
@@ -68,11 +71,15 @@ def _cholesky(matrix: Tensor, name: str, window: int, cells: Tensor) -> Tensor:
     lower: Tensor
     lower, bad = torch.linalg.cholesky_ex(matrix)
     if int(bad):
-        raise ValueError(
-            f"{OP}: {name} must be positive definite, but in window {window} the pivot of cell "
-            f"{int(cells[int(bad) - 1])} is not positive: give noise > 0, a variance added to every cell"
-        )
+        raise _singular(name, window, int(cells[int(bad) - 1]))
     return lower
+
+
+def _singular(name: str, window: int, cell: int) -> ValueError:
+    return ValueError(
+        f"{OP}: {name} must be positive definite, but in window {window} the pivot of cell {cell} is not positive: "
+        "give noise > 0, a variance added to every cell"
+    )
 
 
 def _matrices(
@@ -89,7 +96,7 @@ def _matrices(
         if noise == 0:
             return covariance.to(dtype), precision.to(dtype)
     covariance = covariance.double()
-    covariance = covariance + noise * torch.eye(len(covariance), dtype=torch.float64)
+    covariance = covariance + noise * torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
     inverse = _inverse(covariance)
     return covariance.to(dtype), None if inverse is None else inverse.to(dtype)
 
@@ -116,8 +123,9 @@ def gaussian_conditional(
 ) -> tuple[Tensor, Tensor]:
     """Fill Gaussian windows with their conditional mean (mu_cond and diag S_cond of arXiv 2510.02216, section 2).
 
-    The kernel computes in double whatever the dtype of x: a Cholesky factorisation of the missing block of the
-    precision, or of the observed block of the covariance where that is cheaper. Windows with equal masks share it.
+    The kernels compute in double whatever the dtype of x: a Cholesky factorisation of the missing block of the
+    precision, or of the observed block of the covariance where that is cheaper. On the cpu windows with equal masks
+    share it.
 
     Args:
         x: (n, D) windows in standardised units; what stands at missing cells is ignored, NaN included.
@@ -128,8 +136,8 @@ def gaussian_conditional(
             both, nothing has to be inverted.
         noise: variance added to every cell, for covariances that are singular or nearly so.
         spread: whether the deviations are wanted; they cost about as much as the mean.
-        backend: "auto", "cpu" or "torch".
-        threads: of the kernel, None takes torch's; the bits do not depend on it.
+        backend: "auto", "cpu", "triton" or "torch".
+        threads: of the cpu kernel, None takes torch's; the bits do not depend on it.
 
     Returns:
         filled (n, D): conditional mean where missing, x bit for bit where observed; and deviation (n, D): conditional
@@ -163,20 +171,36 @@ def gaussian_conditional(
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = {"x": x, "missing": missing, "mean": mean, "covariance": covariance, "precision": precision}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
+    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(x, missing, mean.to(x.dtype), covariance, precision, noise=noise, spread=spread)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     filled, deviation = run(x, missing, mean, covariance, precision, noise, spread, threads or 0)
     return filled, deviation
 
 
 def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    return _gradient_refusal(tensors) or kernel_refusal({"x": tensors["x"]})
+
+
+def _triton_refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    from fastimpute.kernels.gaussian_conditional import DIM_MOST
+
+    x = tensors["x"]
+    refusal = _gradient_refusal(tensors) or triton_refusal({"x": x}, (torch.float32, torch.float64))
+    if refusal is None and x is not None and x.shape[1] > DIM_MOST:
+        return f"windows have {x.shape[1]} cells, the kernel takes up to {DIM_MOST}"
+    return refusal
+
+
+def _gradient_refusal(tensors: dict[str, Tensor | None]) -> str | None:
     if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"x": tensors["x"]})
+    return None
 
 
-# The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number.
+# The registered op takes float32, and float64 (in main memory through the scalar oracle); threads 0 is torch's number.
 
 
 def _impl(
@@ -218,6 +242,50 @@ def _impl(
     return filled, deviation
 
 
+def _triton(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None,
+    precision: Tensor | None,
+    noise: float,
+    spread: bool,
+    threads: int,
+) -> tuple[Tensor, Tensor]:
+    return _run_triton(x, missing, mean, *_matrices(covariance, precision, noise, torch.float64), spread)
+
+
+def _run_triton(
+    x: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor | None, precision: Tensor | None, spread: bool
+) -> tuple[Tensor, Tensor]:
+    from fastimpute.kernels import gaussian_conditional as kernel
+
+    matrices = torch.stack([matrix for matrix in (precision, covariance) if matrix is not None])
+    rows, dim = x.shape
+    way = kernel.way_of(covariance is not None, precision is not None, spread)
+    programs = min(rows, multiprocessors(x.device) * kernel.configuration(dim).programs)
+    filled, deviation = x.new_empty(x.shape), x.new_zeros(x.shape)
+    status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
+    scratch = (
+        torch.empty(programs * kernel.scratch_of(dim, way, spread), dtype=torch.float64, device=x.device),
+        torch.empty(programs * kernel.lanes(dim), dtype=torch.int32, device=x.device),
+    )
+    inputs = (rows_contiguous(x), rows_contiguous(missing), mean.double().contiguous(), matrices)
+    outputs = (filled, deviation if spread else None, status)
+    with on_device_of(x):
+        kernel.launch(*inputs, *outputs, scratch, way=way, programs=programs)
+    _raise_where_singular(status, dim)
+    return filled, deviation
+
+
+def _raise_where_singular(status: Tensor, dim: int) -> None:
+    """status (n,): negative, or the cell whose pivot is not positive, of the covariance plus D."""
+    refused = (status >= 0).nonzero()
+    if len(refused):
+        from_covariance, cell = divmod(int(status[refused[0]]), dim)
+        raise _singular("covariance" if from_covariance else "precision", int(refused[0]), cell)
+
+
 def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(x.shape)
 
@@ -228,5 +296,6 @@ _op = register(
     "int threads) -> (Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient("gaussian_conditional", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("gaussian_conditional", "the kernels compute no gradients; use backend='torch'")

@@ -104,7 +104,7 @@ OPS: dict[str, Op] = {
         Op(
             "gaussian_conditional",
             "conditional mean and spread of masked Gaussian windows",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
