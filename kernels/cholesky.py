@@ -10,11 +10,34 @@ The caller sets a barrier between writing what a function here reads and calling
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
+DIM_MOST = 512  # cells of a window
+
 _LEAST_PIVOT = tl.constexpr(1e-13)  # of the diagonal
 _FP64 = tl.constexpr(tl.float64)
+
+
+class Configuration(NamedTuple):
+    """Rows and columns of a tile, warps, pipeline stages, and programs for each multiprocessor."""
+
+    tile: int
+    warps: int
+    stages: int
+    programs: int
+
+
+# By the most cells of a window. A program waits for one pivot after the other: several share a multiprocessor while
+# their tiles leave them the registers.
+CONFIGURATIONS = ((256, Configuration(16, 2, 2, 4)), (DIM_MOST, Configuration(32, 8, 2, 1)))
+
+
+def configuration(dim: int) -> Configuration:
+    """Tiles for windows of so many cells."""
+    return next(tiles for most, tiles in CONFIGURATIONS if dim <= most)
 
 
 @triton.jit

@@ -15,12 +15,13 @@ Bytes: 13 D (9 D without the spread); the matrix comes from the L2 cache, some 8
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import triton
 import triton.language as tl
 
 from fastimpute.kernels.cholesky import (
+    configuration,
     factorise,
     gathered,
     listed,
@@ -30,26 +31,12 @@ from fastimpute.kernels.cholesky import (
     solved_tile,
     square,
 )
+from fastimpute.kernels.masked import lanes, sorted_cells, store_mean
 
-DIM_MOST = 512
 # Percent of cells missing beyond which the covariance is cheaper, by whether the spread is wanted.
 SHARE = {True: 58, False: 50}
 
 _FP64 = tl.constexpr(tl.float64)
-
-
-class Configuration(NamedTuple):
-    """Rows and columns of a tile, warps, pipeline stages, and programs for each multiprocessor."""
-
-    tile: int
-    warps: int
-    stages: int
-    programs: int
-
-
-# By the most cells of a window. A program waits for one pivot after the other: several share a multiprocessor while
-# their tiles leave them the registers.
-CONFIGURATIONS = ((256, Configuration(16, 2, 2, 4)), (DIM_MOST, Configuration(32, 8, 2, 1)))
 
 
 @triton.jit
@@ -86,7 +73,7 @@ def gaussian_conditional_kernel(
     right_ptr = centred_ptr + LANES
     solved_ptr = right_ptr + LANES
     for window in tl.range(program, rows, tl.num_programs(0), disable_licm=True):
-        count = _sorted_cells(
+        count = sorted_cells(
             x_ptr + window * x_stride,
             missing_ptr + window * missing_stride,
             mean_ptr,
@@ -143,44 +130,8 @@ def gaussian_conditional_kernel(
                     rows_times(matrix_ptr, cells_ptr, count, centred_ptr, right_ptr, 1.0, D, TILE)
                 for tile in range(tl.cdiv(count, TILE)):
                     cell, real = listed(cells_ptr, tile, count, TILE)
-                    _store_mean(filled_ptr + window * D, mean_ptr, cell, real, part_of(right_ptr, tile, TILE))
+                    store_mean(filled_ptr + window * D, mean_ptr, cell, real, part_of(right_ptr, tile, TILE))
         tl.debug_barrier()  # the scratch is free for the next window
-
-
-@triton.jit
-def _sorted_cells(
-    x_ptr,
-    missing_ptr,
-    mean_ptr,
-    filled_ptr,
-    deviation_ptr,
-    centred_ptr,
-    cells_ptr,
-    D: tl.constexpr,
-    LANES: tl.constexpr,
-):
-    """Lists the missing cells of a window, then the observed ones; copies these, and lays x - mean aside, zero where
-    missing. Returns how many are missing."""
-    lane = tl.arange(0, LANES)
-    inside = lane < D
-    missing = tl.load(missing_ptr + lane, mask=inside, other=0) != 0
-    observed = inside & (missing == 0)
-    count = tl.sum(missing.to(tl.int32), axis=0)
-    before = tl.cumsum(missing.to(tl.int32), axis=0)
-    tl.store(cells_ptr + tl.where(missing, before - 1, count + lane - before), lane, mask=inside)
-    x = tl.load(x_ptr + lane, mask=observed, other=0.0)
-    tl.store(filled_ptr + lane, x, mask=observed)
-    if deviation_ptr is not None:
-        tl.store(deviation_ptr + lane, tl.zeros((LANES,), tl.float32), mask=observed)
-    mean = tl.load(mean_ptr + lane, mask=observed, other=0.0)
-    tl.store(centred_ptr + lane, x.to(_FP64) - mean)
-    return count
-
-
-@triton.jit
-def _store_mean(filled_ptr, mean_ptr, cell, real, value):
-    mean = tl.load(mean_ptr + cell, mask=real, other=0.0) + value
-    tl.store(filled_ptr + cell, mean.to(filled_ptr.dtype.element_ty), mask=real)
 
 
 @triton.jit
@@ -216,7 +167,7 @@ def _mean_and_spread(
             squares += block * block
             pulls += block * part_of(solved_ptr, row, TILE)[:, None]
             tl.debug_barrier()
-        _store_mean(filled_ptr, mean_ptr, cell, real, tl.sum(pulls, axis=0))
+        store_mean(filled_ptr, mean_ptr, cell, real, tl.sum(pulls, axis=0))
         variance = tl.sum(squares, axis=0)
         prior = tl.load(matrix_ptr + cell * (D + 1), mask=tl.where(from_covariance, real, False), other=0.0)
         variance = tl.where(from_covariance, prior - variance, variance)
@@ -230,20 +181,9 @@ def scratch_size(tiles: int, spread: bool, lanes: int, tile: int) -> int:
     return (tiles * (tiles + 1) // 2 + tiles * spread) * tile**2 + 3 * lanes
 
 
-def configuration(dim: int) -> Configuration:
-    """Tiles of the kernel for windows of so many cells."""
-    return next(tiles for most, tiles in CONFIGURATIONS if dim <= most)
-
-
 def way_of(covariance: bool, precision: bool, spread: bool) -> int:
     """WAY of the kernel, by which of the matrices there are and whether the spread is wanted."""
     return SHARE[spread] if covariance and precision else -1 if covariance else 100
-
-
-def lanes(dim: int) -> int:
-    """Cells of a window as the kernel loads them at once."""
-    width: int = triton.next_power_of_2(dim)
-    return max(configuration(dim).tile, width)
 
 
 def most_tiles(dim: int, way: int) -> int:
@@ -288,12 +228,7 @@ def launch(
     tiles = configuration(dim)
     gaussian_conditional_kernel[(min(programs, rows),)](
         x, missing, mean, matrices, filled, deviation, status, *scratch,
-        rows, _row_stride(x), _row_stride(missing),
+        rows, x.stride(0), missing.stride(0),
         dim, way, lanes(dim), most_tiles(dim, way), tiles.tile,
         num_warps=tiles.warps, num_stages=tiles.stages, enable_fp_fusion=True,
     )  # fmt: skip
-
-
-def _row_stride(tensor: Any) -> int:
-    stride: int = tensor.stride(0)
-    return stride

@@ -16,9 +16,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
+<<<<<<< HEAD
 INTEGERS = frozenset({
-    "denoised_vectors", "group_vectors", "missing_stride", "previous_vectors", "row_vectors", "rows", "sample",
-    "samples", "seed", "step", "v_vectors", "vector_stride", "vectors", "x_stride",
+    "denoised_vectors", "group_vectors", "mean_stride", "missing_stride", "most", "previous_vectors",
+    "row_vectors", "rows", "sample", "samples", "seed", "step", "v_vectors", "vector_stride", "vectors",
+    "x_stride",
 })  # fmt: skip
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)

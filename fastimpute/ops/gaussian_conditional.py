@@ -185,7 +185,7 @@ def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
 
 
 def _triton_refusal(tensors: dict[str, Tensor | None]) -> str | None:
-    from fastimpute.kernels.gaussian_conditional import DIM_MOST
+    from fastimpute.kernels.cholesky import DIM_MOST
 
     x = tensors["x"]
     refusal = _gradient_refusal(tensors) or triton_refusal({"x": x}, (torch.float32, torch.float64))
@@ -259,16 +259,18 @@ def _run_triton(
     x: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor | None, precision: Tensor | None, spread: bool
 ) -> tuple[Tensor, Tensor]:
     from fastimpute.kernels import gaussian_conditional as kernel
+    from fastimpute.kernels.cholesky import configuration
+    from fastimpute.kernels.masked import lanes
 
     matrices = torch.stack([matrix for matrix in (precision, covariance) if matrix is not None])
     rows, dim = x.shape
     way = kernel.way_of(covariance is not None, precision is not None, spread)
-    programs = min(rows, multiprocessors(x.device) * kernel.configuration(dim).programs)
+    programs = min(rows, multiprocessors(x.device) * configuration(dim).programs)
     filled, deviation = x.new_empty(x.shape), x.new_zeros(x.shape)
     status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
     scratch = (
         torch.empty(programs * kernel.scratch_of(dim, way, spread), dtype=torch.float64, device=x.device),
-        torch.empty(programs * kernel.lanes(dim), dtype=torch.int32, device=x.device),
+        torch.empty(programs * lanes(dim), dtype=torch.int32, device=x.device),
     )
     inputs = (rows_contiguous(x), rows_contiguous(missing), mean.double().contiguous(), matrices)
     outputs = (filled, deviation if spread else None, status)

@@ -22,9 +22,10 @@ from fastimpute.ops.checks import (
     row_stride,
     rows_contiguous,
     symmetric_rows,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
 
 OP = "gaussian_whitening"
 
@@ -57,7 +58,7 @@ def reference(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor) -> Wh
     to that of x at the end; differentiable."""
     cells, real = missing_first(missing)
     rows, most = cells.shape
-    identity = torch.eye(most, dtype=precision.dtype)
+    identity = torch.eye(most, dtype=precision.dtype, device=precision.device)
     both = real[:, :, None] & real[:, None, :]
     block = torch.where(both, precision[cells[:, :, None], cells[:, None, :]], identity)
     factor = _cholesky(block, cells)
@@ -84,11 +85,14 @@ def _cholesky(block: Tensor, cells: Tensor) -> Tensor:
     lower, bad = torch.linalg.cholesky_ex(block)
     if bool(bad.any()):
         window = int(bad.nonzero()[0, 0])
-        raise ValueError(
-            f"{OP}: precision must be positive definite, but in window {window} the pivot of cell "
-            f"{int(cells[window, int(bad[window]) - 1])} is not positive"
-        )
+        raise _singular(window, int(cells[window, int(bad[window]) - 1]))
     return lower
+
+
+def _singular(window: int, cell: int) -> ValueError:
+    return ValueError(
+        f"{OP}: precision must be positive definite, but in window {window} the pivot of cell {cell} is not positive"
+    )
 
 
 def gaussian_whitening(
@@ -103,7 +107,7 @@ def gaussian_whitening(
     """Condition Gaussian windows on what is observed, with the factors that make the rest white (arXiv 2510.02216,
     section 2: mu_cond and the covariance P_mm^-1).
 
-    The kernel computes in double and rounds once; a window costs what its own missing cells cost, not the largest
+    The kernels compute in double and round once; a window costs what its own missing cells cost, not the largest
     window's. The factors are row-major: their users multiply a few rows by them from the right, ``rows @ factor``,
     which streams through them, and the gradient by those rows reads the same memory.
 
@@ -112,8 +116,8 @@ def gaussian_whitening(
         missing: (n, D) bool, True where missing.
         mean: (D,) or (1, D) mean of a window, or (n, D), one for each; float64 is worth having.
         precision: (D, D) symmetric positive definite, the inverse of the covariance; float64 is worth having.
-        backend: "auto", "cpu" or "torch".
-        threads: of the kernel, None takes torch's; the bits do not depend on it.
+        backend: "auto", "cpu", "triton" or "torch".
+        threads: of the cpu kernel, None takes torch's; the bits do not depend on it.
 
     Returns:
         filled (n, D): conditional mean where missing, x bit for bit where observed; deviation (n, D): conditional
@@ -147,22 +151,38 @@ def gaussian_whitening(
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = {"x": x, "missing": missing, "mean": mean, "precision": precision}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors)}) == "torch":
+    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(x, missing, mean, precision)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     *parts, factors = run(x, missing, mean, precision, most_missing(missing), threads or 0)
     return WhitenedWindows(*parts, *factors)
 
 
 def _refusal(tensors: dict[str, Tensor]) -> str | None:
+    return _gradient_refusal(tensors) or kernel_refusal({"x": tensors["x"]})
+
+
+def _triton_refusal(tensors: dict[str, Tensor]) -> str | None:
+    from fastimpute.kernels.cholesky import DIM_MOST
+
+    x = tensors["x"]
+    refusal = _gradient_refusal(tensors) or triton_refusal({"x": x}, (torch.float32, torch.float64))
+    if refusal is None and x.shape[1] > DIM_MOST:
+        return f"windows have {x.shape[1]} cells, the kernel takes up to {DIM_MOST}"
+    return refusal
+
+
+def _gradient_refusal(tensors: dict[str, Tensor]) -> str | None:
     if wants_grad(*tensors.values()):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"x": tensors["x"]})
+    return None
 
 
-# The registered op takes float32, and float64 through the scalar oracle; threads 0 is torch's number. Both factors come
-# as one tensor (2, n, k, k): malloc gives memory back above twice its largest block, which two tensors of one size are
-# at once, and faults on fresh pages take longer than the arithmetic.
+# The registered op takes float32, and float64 (in main memory through the scalar oracle); threads 0 is torch's number.
+# Both factors come as one tensor (2, n, k, k): malloc gives memory back above twice its largest block, which two
+# tensors of one size are at once, and faults on fresh pages take longer than the arithmetic.
 
 _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -171,13 +191,7 @@ def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int
     precision, mean = symmetric_rows(precision), mean.double().contiguous()
     x, missing = rows_contiguous(x), rows_contiguous(missing)
     rows, dim = x.shape
-    outputs = (
-        torch.empty((rows, dim), dtype=x.dtype),
-        torch.empty((rows, dim), dtype=x.dtype),
-        torch.empty((rows, most), dtype=torch.int64),
-        torch.empty((rows, most), dtype=torch.bool),
-        torch.empty((2, rows, most, most), dtype=x.dtype),
-    )
+    outputs = _empty(x, most)
     arguments = (
         (rows, dim, most),
         (address(x), row_stride(x)),
@@ -194,7 +208,33 @@ def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int
     return outputs
 
 
+def _triton(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    from fastimpute.kernels.cholesky import configuration
+    from fastimpute.kernels.gaussian_whitening import launch, scratch_of
+    from fastimpute.kernels.masked import lanes
+
+    rows, dim = x.shape
+    outputs = _empty(x, most)
+    status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
+    programs = min(rows, multiprocessors(x.device) * configuration(dim).programs)
+    scratch = (
+        torch.empty(programs * scratch_of(dim, most), dtype=torch.float64, device=x.device),
+        torch.empty(programs * lanes(dim), dtype=torch.int32, device=x.device),
+    )
+    inputs = (rows_contiguous(x), rows_contiguous(missing), mean.double().view(-1, dim).contiguous())
+    with on_device_of(x):
+        launch(*inputs, symmetric_rows(precision), (*outputs[:4], *outputs[4]), status, scratch, programs=programs)
+    refused = (status >= 0).nonzero()
+    if len(refused):
+        raise _singular(int(refused[0]), int(status[refused[0]]))
+    return outputs
+
+
 def _fake(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    return _empty(x, most)
+
+
+def _empty(x: Tensor, most: int) -> _Outputs:
     rows = x.shape[0]
     return (
         x.new_empty(x.shape),
@@ -211,5 +251,6 @@ _op = register(
     "(Tensor, Tensor, Tensor, Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient("gaussian_whitening", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("gaussian_whitening", "the kernels compute no gradients; use backend='torch'")

@@ -111,7 +111,7 @@ OPS: dict[str, Op] = {
         Op(
             "gaussian_whitening",
             "conditional mean of masked Gaussian windows and the factors that make the rest white",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),

@@ -11,6 +11,8 @@ from torch import Tensor
 from triton_kernels.guarded import GUARD, Guarded, among_nan
 
 from fastimpute.kernels import gaussian_conditional as kernel
+from fastimpute.kernels.cholesky import CONFIGURATIONS, DIM_MOST, configuration
+from fastimpute.kernels.masked import lanes
 from fastimpute.ops.gaussian_conditional import _run_triton, _triton, reference
 
 GIVEN = {"both": (True, True), "covariance": (True, False), "precision": (False, True)}
@@ -55,7 +57,7 @@ def test_every_way_of_several_tiles_matches_float64(given: str, spread: bool) ->
 
 @pytest.mark.parametrize("given", ["covariance", "precision"])
 def test_larger_tiles_match_float64(given: str) -> None:
-    dim = kernel.CONFIGURATIONS[0][0] + 3
+    dim = CONFIGURATIONS[0][0] + 3
     missing = (torch.arange(dim) % 7 == 0)[None]
     check(torch.randn(1, dim), missing if given == "precision" else ~missing, given)
 
@@ -103,7 +105,7 @@ def test_writes_and_reads_nothing_beside_what_is_its_own(spread: bool) -> None:
     deviation.inside.zero_()
     status = torch.full((3 + 2 * GUARD,), -7, dtype=torch.int32)
     numbers = Guarded(kernel.scratch_of(20, way, spread), dtype=torch.float64)
-    cells = torch.full((kernel.lanes(20) + 2 * GUARD,), -7, dtype=torch.int32)
+    cells = torch.full((lanes(20) + 2 * GUARD,), -7, dtype=torch.int32)
     kernel.launch(
         x, missing, mean, torch.stack([precision, covariance]), filled.inside, deviation.inside if spread else None,
         status[GUARD:-GUARD], (numbers.inside, cells[GUARD:-GUARD]), way=way, programs=1,
@@ -140,7 +142,7 @@ def test_noise_makes_a_singular_covariance_serve() -> None:
 @pytest.mark.parametrize("spread", [True, False])
 def test_the_scratch_holds_what_any_mask_needs(spread: bool) -> None:
     for way in (-1, kernel.SHARE[spread], 100):
-        for dim in (1, 2, 17, 50, 257, kernel.DIM_MOST):
+        for dim in (1, 2, 17, 50, 257, DIM_MOST):
             rows = max(dim - count if 100 * count > way * dim else count for count in range(1, dim + 1))
-            tile = kernel.configuration(dim).tile
+            tile = configuration(dim).tile
             assert rows <= kernel.most_tiles(dim, way) * tile <= max(rows, 1) + tile
