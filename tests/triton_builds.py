@@ -17,10 +17,12 @@ from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
 <<<<<<< HEAD
+<<<<<<< HEAD
 INTEGERS = frozenset({
-    "denoised_vectors", "group_vectors", "mean_stride", "missing_stride", "most", "previous_vectors",
-    "row_vectors", "rows", "sample", "samples", "seed", "step", "v_vectors", "vector_stride", "vectors",
-    "x_stride",
+    "bias_head_stride", "bias_key_stride", "bias_query_stride", "bias_rows", "bias_stride", "count",
+    "denoised_vectors", "first", "group_vectors", "mean_stride", "memory_rows", "memory_tokens", "missing_stride",
+    "modulation_rows", "most", "previous_vectors", "row_vectors", "rows", "sample", "samples", "seed", "step",
+    "tokens", "v_vectors", "vector_stride", "vectors", "windows", "x_stride",
 })  # fmt: skip
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)

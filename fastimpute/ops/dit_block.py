@@ -17,10 +17,11 @@ from torch.nn import functional
 
 from fastimpute import _native
 from fastimpute.ops import backends
-from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, wants_grad
-from fastimpute.ops.dit_pack import dit_pack
-from fastimpute.ops.library import register
+from fastimpute.ops.checks import address, check_number, check_tensor, kernel_refusal, triton_refusal, wants_grad
+from fastimpute.ops.dit_pack import dit_pack, dit_triton_pack
+from fastimpute.ops.library import on_device_of, register
 from fastimpute.ops.network import LAYER_NORM_EPS, check_precision, product
+from fastimpute.ops.triton_pack import OPERANDS
 
 OP = "dit_block"
 WIDTH_STEP, HIDDEN_MOST = 32, 512
@@ -120,19 +121,20 @@ def dit_block(
     modulo their number, so that many draws of few windows repeat nothing.
 
     Args:
-        tokens: sequences of tokens, (n, t, hidden). The cpu kernels take float32, t up to 288, hidden a multiple of 32
-            up to 512 and a head size that is a multiple of 8 up to 64; the torch backend takes any.
+        tokens: sequences of tokens, (n, t, hidden). The kernels take float32, t up to 288, hidden a multiple of 32 up
+            to 512 (on a GPU 256) and a head size that is a multiple of 8 up to 64; the torch backend takes any.
         modulation: (q, 6, hidden) with q a divisor of n: gain1, shift1, gate1, gain2, shift2, gate2.
         w_qkv: (3 hidden, hidden): queries, keys, values. b_qkv: (3 hidden,). w_proj: (hidden, hidden).
         b_proj: (hidden,). w_up: (inner, hidden). b_up: (inner,). w_down: (hidden, inner). b_down: (hidden,).
         heads: attention heads, a divisor of hidden.
         attention_bias: (b, heads, t, t + m) with b a divisor of n, finite, added to the scores: for each query the keys
-            of the tokens, then of the memory. The kernel reads it key by key: a transposed view of a contiguous
+            of the tokens, then of the memory. The cpu kernel reads it key by key: a transposed view of a contiguous
             (b, heads, t + m, t) needs no copy.
         token_mask: (n, t) bool, True where a token is no key for any query. A sequence without any key gets attention
             zero.
         memory: (w, m, 2 hidden) with w a divisor of n: keys, then values, of m up to 288 further tokens.
-        backend: "auto", "cpu" or "torch". Both differentiate, the cpu backend once.
+        backend: "auto", "cpu", "triton" or "torch". All but triton differentiate, the cpu backend once. The triton
+            kernels pack weights that require gradients anew in every call.
         precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax. The cpu backend's
             gradient is that of the float32 block in either case.
 
@@ -158,10 +160,12 @@ def dit_block(
         return refusal_of(block, heads, attention_bias, token_mask, memory, precision)
 
     tensors = tensors_of(block, attention_bias, token_mask, memory)
-    if backends.choose(OP, backend, tensors, {"cpu": refusal}) == "torch":
+    refusals = {"cpu": refusal, "triton": lambda: _triton_refusal(block, heads, attention_bias, memory)}
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(*block, heads, attention_bias, token_mask, memory, precision=precision)
     recorded = torch.compiler.is_compiling() or wants_grad(*block, attention_bias, memory)
-    run = _op if recorded else _impl
+    run = _impl if chosen == "cpu" and not recorded else _op
     return cast(Tensor, run(*block, heads, attention_bias, token_mask, memory, precision))
 
 
@@ -214,21 +218,38 @@ def refusal_of(
     precision: str,
 ) -> str | None:
     """Why the cpu kernels cannot serve; None when they can."""
-    refusal = kernel_refusal(tensors_of(block, attention_bias, token_mask, memory))
+    refusal = kernel_refusal(tensors_of(block, attention_bias, token_mask, memory)) or _length_refusal(block, memory)
     if refusal is not None:
         return refusal
-    longest = max(block.tokens.shape[1], 0 if memory is None else memory.shape[1])
-    if longest > TOKENS_MOST:
-        return f"{longest} tokens in a sequence or its memory, the kernel takes up to {TOKENS_MOST}"
     isa = backends.isa()
     if precision == "bf16" and isa != "avx512bf16":
         return f"precision 'bf16' needs AVX512_BF16, the instruction set in use is {isa}"
-    return None if isa == "ref" else _width_refusal(block.hidden, block.inner, heads)
+    return None if isa == "ref" else _width_refusal(block.hidden, block.inner, heads, HIDDEN_MOST)
 
 
-def _width_refusal(hidden: int, inner: int, heads: int) -> str | None:
-    if hidden % WIDTH_STEP or not 0 < hidden <= HIDDEN_MOST:
-        return f"hidden width is {hidden}, the kernel takes multiples of {WIDTH_STEP} up to {HIDDEN_MOST}"
+def _triton_refusal(block: Block, heads: int, attention_bias: Tensor | None, memory: Tensor | None) -> str | None:
+    from fastimpute.kernels.dit_block import HIDDEN_MOST as WIDEST
+
+    if wants_grad(*block, attention_bias, memory):
+        return "gradients are required, which the kernels do not compute"
+    floating = tensors_of(block, attention_bias, None, memory)
+    return (
+        triton_refusal(floating, (torch.float32,))
+        or _length_refusal(block, memory)
+        or _width_refusal(block.hidden, block.inner, heads, WIDEST)
+    )
+
+
+def _length_refusal(block: Block, memory: Tensor | None) -> str | None:
+    longest = max(block.tokens.shape[1], 0 if memory is None else memory.shape[1])
+    if longest > TOKENS_MOST:
+        return f"{longest} tokens in a sequence or its memory, the kernel takes up to {TOKENS_MOST}"
+    return None
+
+
+def _width_refusal(hidden: int, inner: int, heads: int, widest: int) -> str | None:
+    if hidden % WIDTH_STEP or not 0 < hidden <= widest:
+        return f"hidden width is {hidden}, the kernel takes multiples of {WIDTH_STEP} up to {widest}"
     if inner % WIDTH_STEP or inner == 0:
         return f"the MLP's width is {inner}, the kernel takes multiples of {WIDTH_STEP}"
     size = hidden // heads
@@ -346,6 +367,51 @@ def _by_key(bias: Tensor) -> Tensor:
     return bias.transpose(2, 3).contiguous().transpose(2, 3)
 
 
+def _triton(*arguments: Any) -> Tensor:
+    from fastimpute.kernels import dit_block as kernel
+
+    *parts, heads, attention_bias, token_mask, memory, precision = arguments
+    block = Block(*parts)
+    tokens = block.tokens.contiguous()
+    sequences, length, hidden = tokens.shape
+    out = torch.empty_like(tokens)
+    if out.numel() == 0:
+        return out
+    bias = None if attention_bias is None else _reached(attention_bias)
+    absent = None if token_mask is None else token_mask.contiguous()
+    memory = None if memory is None or memory.shape[1] == 0 else memory.contiguous()
+    operands = OPERANDS[precision]
+    widths = kernel.layout(hidden, heads, block.inner, operands.itemsize)
+    tiles = kernel.configuration(widths.padded, operands.itemsize, block.modulation.shape[0] == 1)
+    windows = max([1, *(shared.shape[0] for shared in (bias, memory) if shared is not None)])
+    count = kernel.slices(sequences, length, windows, 3 * widths.part * operands.itemsize)
+    rows = -(-count * length // tiles.rows) * tiles.rows
+    qkv = torch.empty(rows, 3 * widths.part, dtype=operands, device=tokens.device)
+    laid = torch.empty(rows, widths.padded, dtype=operands, device=tokens.device) if tiles.slab else None
+    with on_device_of(tokens):
+        kernel.launch(
+            tokens,
+            block.modulation.contiguous(),
+            dit_triton_pack(block.weights(), precision, widths),
+            bias,
+            absent,
+            memory,
+            out,
+            (qkv, laid),
+            widths=widths,
+            tiles=tiles,
+            count=count,
+            windows=windows,
+        )
+    return out
+
+
+def _reached(bias: Tensor) -> Tensor:
+    """The bias, copied where 32 bits do not reach from one of a head's scores to all others."""
+    _, _, queries, keys = bias.shape
+    return bias if queries * bias.stride(2) + keys * bias.stride(3) < 2**31 else bias.contiguous()
+
+
 def _fake(tokens: Tensor, *rest: Any) -> Tensor:
     return tokens.new_empty(tokens.shape)
 
@@ -357,4 +423,5 @@ _op = register(
     "Tensor? memory, str precision) -> Tensor",
     _impl,
     _fake,
+    _triton,
 )

@@ -63,7 +63,7 @@ OPS: dict[str, Op] = {
         Op(
             "dit_block",
             "adaLN-Zero transformer block: attention and MLP of short sequences",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512", "avx512bf16"),
             source="arXiv 2510.02216",
         ),
