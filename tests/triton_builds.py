@@ -16,8 +16,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
-<<<<<<< HEAD
-<<<<<<< HEAD
 INTEGERS = frozenset({
     "bias_head_stride", "bias_key_stride", "bias_query_stride", "bias_rows", "bias_stride", "count",
     "denoised_vectors", "first", "group_vectors", "mean_stride", "memory_rows", "memory_tokens", "missing_stride",
