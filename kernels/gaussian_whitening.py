@@ -57,7 +57,8 @@ def gaussian_whitening_kernel(
     LANES: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """status receives the cell whose pivot is not positive, and keeps its value elsewhere."""
+    """status receives the cell whose pivot is not positive, or D where more than `most` cells are missing; elsewhere it
+    keeps its value."""
     program = tl.program_id(0).to(tl.int64)
     tiles = tl.cdiv(most, TILE)
     numbers = tiles * (tiles + 1) // 2 * (TILE * TILE)
@@ -83,34 +84,37 @@ def gaussian_whitening_kernel(
             LANES,
         )
         tl.debug_barrier()
-        place = tl.arange(0, LANES)
-        cells = tl.load(list_ptr + place, mask=place < most, other=0)
-        tl.store(cells_ptr + window * most + place, cells.to(tl.int64), mask=place < most)
-        tl.store(real_ptr + window * most + place, place < count, mask=place < most)
-        rows_times(precision_ptr, list_ptr, count, centred_ptr, right_ptr, -1.0, D, TILE)
-        bad = factorise(precision_ptr, list_ptr, count, lower_ptr, right_ptr, solved_ptr, D, TILE)
-        if bad >= 0:
-            tl.store(status_ptr + window, tl.load(list_ptr + bad))
+        if count > most:
+            tl.store(status_ptr + window, D)
         else:
-            whole = window * most * most
-            _write_factor(factor_ptr + whole, lower_ptr, count, most, TILE)
-            for column in range(tl.cdiv(count, TILE)):
-                cell, real = listed(list_ptr, column, count, TILE)
-                squares = tl.zeros((TILE, TILE), _FP64)
-                pulls = tl.zeros((TILE, TILE), _FP64)
-                for row in range(column, tl.cdiv(count, TILE)):
-                    right = tl.where(_diagonal(TILE) & (row == column), 1.0, tl.zeros((TILE, TILE), _FP64))
-                    block = solved_tile(lower_ptr, panel_ptr, right, column, row, TILE)
-                    tl.store(panel_ptr + row * (TILE * TILE) + square(TILE), block)
-                    _write_tile(inverse_ptr + whole, row, column, block, most, TILE)
-                    squares += block * block
-                    pulls += block * part_of(solved_ptr, row, TILE)[:, None]
-                    tl.debug_barrier()
-                store_mean(filled, mean, cell, real, tl.sum(pulls, axis=0))
-                spread = tl.sqrt(tl.sum(squares, axis=0))
-                tl.store(deviation + cell, spread.to(deviation_ptr.dtype.element_ty), mask=real)
-            _write_rest(inverse_ptr + whole, count, most, TILE)
-            _write_rest(factor_ptr + whole, count, most, TILE)
+            place = tl.arange(0, LANES)
+            cells = tl.load(list_ptr + place, mask=place < most, other=0)
+            tl.store(cells_ptr + window * most + place, cells.to(tl.int64), mask=place < most)
+            tl.store(real_ptr + window * most + place, place < count, mask=place < most)
+            rows_times(precision_ptr, list_ptr, count, centred_ptr, right_ptr, -1.0, D, TILE)
+            bad = factorise(precision_ptr, list_ptr, count, lower_ptr, right_ptr, solved_ptr, D, TILE)
+            if bad >= 0:
+                tl.store(status_ptr + window, tl.load(list_ptr + bad))
+            else:
+                whole = window * most * most
+                _write_factor(factor_ptr + whole, lower_ptr, count, most, TILE)
+                for column in range(tl.cdiv(count, TILE)):
+                    cell, real = listed(list_ptr, column, count, TILE)
+                    squares = tl.zeros((TILE, TILE), _FP64)
+                    pulls = tl.zeros((TILE, TILE), _FP64)
+                    for row in range(column, tl.cdiv(count, TILE)):
+                        right = tl.where(_diagonal(TILE) & (row == column), 1.0, tl.zeros((TILE, TILE), _FP64))
+                        block = solved_tile(lower_ptr, panel_ptr, right, column, row, TILE)
+                        tl.store(panel_ptr + row * (TILE * TILE) + square(TILE), block)
+                        _write_tile(inverse_ptr + whole, row, column, block, most, TILE)
+                        squares += block * block
+                        pulls += block * part_of(solved_ptr, row, TILE)[:, None]
+                        tl.debug_barrier()
+                    store_mean(filled, mean, cell, real, tl.sum(pulls, axis=0))
+                    spread = tl.sqrt(tl.sum(squares, axis=0))
+                    tl.store(deviation + cell, spread.to(deviation_ptr.dtype.element_ty), mask=real)
+                _write_rest(inverse_ptr + whole, count, most, TILE)
+                _write_rest(factor_ptr + whole, count, most, TILE)
         tl.debug_barrier()  # the scratch is free for the next window
 
 
@@ -180,7 +184,7 @@ def launch(
         x: (n, D) float32 or float64, elements of a row adjacent. missing: (n, D) bool, alike.
         mean: (1, D) or (n, D), and precision (D, D), float64, contiguous.
         outputs: filled, deviation (n, D), cells (n, K) int64, real (n, K) bool, factor, inverse (n, K, K), contiguous,
-            of x's dtype where not said; K at least the missing cells of any window. status: (n,) int32, negative.
+            of x's dtype where not said; K the most missing cells of a window. status: (n,) int32, negative.
         scratch: programs * `scratch_of` float64, programs * `lanes` int32.
         programs: of the grid; each needs its share of the scratch.
     """

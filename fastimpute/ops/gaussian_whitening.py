@@ -214,6 +214,7 @@ def _triton(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: i
     from fastimpute.kernels.masked import lanes
 
     rows, dim = x.shape
+    check_number(OP, "most", most, least=0, most=dim)
     outputs = _empty(x, most)
     status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
     programs = min(rows, multiprocessors(x.device) * configuration(dim).programs)
@@ -226,8 +227,13 @@ def _triton(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: i
         launch(*inputs, symmetric_rows(precision), (*outputs[:4], *outputs[4]), status, scratch, programs=programs)
     refused = (status >= 0).nonzero()
     if len(refused):
-        raise _singular(int(refused[0]), int(status[refused[0]]))
+        cell = int(status[refused[0]])
+        raise _singular(int(refused[0]), cell) if cell < dim else _too_few(most)
     return outputs
+
+
+def _too_few(most: int) -> ValueError:
+    return ValueError(f"{OP}: most must be that of all windows, got {most}")
 
 
 def _fake(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:

@@ -133,3 +133,11 @@ def test_a_precision_that_is_not_positive_definite_is_reported_with_window_and_c
     missing = torch.tensor([[True, True, False, False], [True, False, False, True], [True, True, True, True]])
     with pytest.raises(ValueError, match=r"positive definite, but in window 2 the pivot of cell 2 is not positive"):
         whiten(torch.zeros(3, 4), missing, torch.zeros(4), precision)
+
+
+def test_fewer_cells_than_a_window_misses_are_refused() -> None:
+    missing = torch.tensor([[True, False, False], [True, False, True]])
+    with pytest.raises(ValueError, match="most must be that of all windows, got 1"):
+        _triton(torch.zeros(2, 3), missing, torch.zeros(3), torch.eye(3), 1, 0)
+    with pytest.raises(ValueError, match="most must be at most 3, got 4"):
+        _triton(torch.zeros(2, 3), missing, torch.zeros(3), torch.eye(3), 4, 0)
