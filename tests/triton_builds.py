@@ -19,8 +19,9 @@ CAPABILITIES = (80, 90, 100)
 INTEGERS = frozenset({
     "bias_head_stride", "bias_key_stride", "bias_query_stride", "bias_rows", "bias_stride", "count",
     "denoised_vectors", "first", "group_vectors", "mean_stride", "memory_rows", "memory_tokens", "missing_stride",
-    "modulation_rows", "most", "previous_vectors", "row_vectors", "rows", "sample", "samples", "seed", "step",
-    "tokens", "v_vectors", "vector_stride", "vectors", "windows", "x_stride",
+    "missing_vectors", "modulation_rows", "most", "previous_vectors", "rank", "row_vectors", "rows", "sample",
+    "sample_vectors", "samples", "seed", "step", "tokens", "v_vectors", "vector_stride", "vectors",
+    "window_vectors", "windows", "x_stride",
 })  # fmt: skip
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)

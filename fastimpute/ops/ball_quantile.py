@@ -24,9 +24,10 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import no_gradient, on_device_of, register
 
 OP = "ball_quantile"
 
@@ -70,7 +71,7 @@ def ball_quantile(samples: Tensor, missing: Tensor, level: float, *, backend: st
         samples: (Z, n, D), Z samples of n windows, in the units of the data.
         missing: (n, D) bool, True where missing; distances are over these cells.
         level: share of draws that the ball should hold, in (0, 1).
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
 
     Returns:
         centre (n, D), at observed cells the first sample bit for bit, and radius (n,), 0 where nothing is missing; both
@@ -90,20 +91,30 @@ def ball_quantile(samples: Tensor, missing: Tensor, level: float, *, backend: st
     check_tensor(OP, "samples", samples, (None, None, None), None)
     check_tensor(OP, "missing", missing, tuple(samples.shape[1:]), torch.bool)
     rank = order_statistic(samples.shape[0], level)
-    if (
-        backends.choose(OP, backend, {"samples": samples, "missing": missing}, {"cpu": lambda: _refusal(samples)})
-        == "torch"
-    ):
+    refusals = {"cpu": lambda: _refusal(samples), "triton": lambda: _triton_refusal(samples)}
+    chosen = backends.choose(OP, backend, {"samples": samples, "missing": missing}, refusals)
+    if chosen == "torch":
         return reference(samples, missing, level)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     centre, radius = run(samples, missing, rank)
     return centre, radius
 
 
 def _refusal(samples: Tensor) -> str | None:
-    if wants_grad(samples):
-        return "gradients are required, which the kernel does not compute"
-    return kernel_refusal({"samples": samples})
+    return _gradient_refusal(samples) or kernel_refusal({"samples": samples})
+
+
+def _triton_refusal(samples: Tensor) -> str | None:
+    from fastimpute.kernels.ball_quantile import SAMPLES_MOST
+
+    refusal = _gradient_refusal(samples) or triton_refusal({"samples": samples})
+    if refusal is None and samples.shape[0] > SAMPLES_MOST:
+        return f"samples are {samples.shape[0]} to a window, the kernel takes up to {SAMPLES_MOST}"
+    return refusal
+
+
+def _gradient_refusal(samples: Tensor) -> str | None:
+    return "gradients are required, which the kernel does not compute" if wants_grad(samples) else None
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
@@ -133,9 +144,22 @@ def _impl(samples: Tensor, missing: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return centre, radius
 
 
+def _triton(samples: Tensor, missing: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    from fastimpute.kernels.ball_quantile import launch
+
+    if samples.shape[2] > 1 and samples.stride(2) != 1:
+        samples = samples.contiguous()
+    _, windows, dim = samples.shape
+    centre = torch.empty(windows, dim, dtype=samples.dtype, device=samples.device)
+    radius = torch.empty(windows, dtype=samples.dtype, device=samples.device)
+    with on_device_of(samples):
+        launch(samples, missing.contiguous(), centre, radius, rank=rank)
+    return centre, radius
+
+
 def _fake(samples: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return samples.new_empty(samples.shape[1:]), samples.new_empty(samples.shape[1:2])
 
 
-_op = register(OP, "(Tensor samples, Tensor missing, int rank) -> (Tensor, Tensor)", _impl, _fake)
-no_gradient(OP, "the cpu backend computes no gradients; use backend='torch'")
+_op = register(OP, "(Tensor samples, Tensor missing, int rank) -> (Tensor, Tensor)", _impl, _fake, _triton)
+no_gradient(OP, "the kernels compute no gradients; use backend='torch'")

@@ -84,7 +84,7 @@ OPS: dict[str, Op] = {
         Op(
             "ball_quantile",
             "mean of samples and radius of the ball that holds a level of them",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
