@@ -1,6 +1,7 @@
 """The adaptive layer norm and SiLU of some rows inside Triton kernels: forward, backward, and their tangents.
 
-The formulas of `fastimpute.ops.network.Layer`; tiles are float32 (rows, hidden), per-row numbers (rows, 1).
+The formulas of `fastimpute.ops.network.Layer`; tiles are float32 (rows, hidden), per-row numbers (rows, 1). A tile of a
+program's scratch is worked through in chunks of rows, so that registers suffice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,23 @@ _EPS = tl.constexpr(1e-5)
 def across(vector_ptr, H: tl.constexpr):
     """A vector of the hidden units, for every row."""
     return tl.load(vector_ptr + tl.arange(0, H))[None, :]
+
+
+@triton.jit
+def tile_cells(first, CHUNK: tl.constexpr, H: tl.constexpr):
+    """Where some rows of a tile lie in its scratch."""
+    return (first + tl.arange(0, CHUNK))[:, None] * H + tl.arange(0, H)[None, :]
+
+
+@triton.jit
+def condition_of(index_ptr, first, rows, CHUNK: tl.constexpr, H: tl.constexpr):
+    """Where the modulation of some rows begins; 0 when they share one."""
+    if index_ptr is not None:
+        row = first + tl.arange(0, CHUNK)
+        condition = tl.load(index_ptr + row, mask=row < rows, other=0) * (4 * H)
+    else:
+        condition = 0
+    return condition
 
 
 @triton.jit
@@ -50,6 +68,29 @@ def modulated(normal, modulation_ptr, condition, LAYER: tl.constexpr, INDEXED: t
 @triton.jit
 def silu(inner):
     return inner * tl.sigmoid(inner)
+
+
+@triton.jit
+def hidden_output(
+    state_ptr,
+    bias_ptr,
+    modulation_ptr,
+    index_ptr,
+    operand_ptr,
+    first_row,
+    rows,
+    LAYER: tl.constexpr,
+    H: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """h of the LAYER-th layer into the scratch at operand_ptr, from the product without bias at state_ptr."""
+    for first in range(0, ROWS, CHUNK):
+        cells = tile_cells(first, CHUNK, H)
+        condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
+        normal, _ = normalised(tl.load(state_ptr + cells) + across(bias_ptr, H))
+        inner, _ = modulated(normal, modulation_ptr, condition, LAYER, index_ptr is not None)
+        tl.store(operand_ptr + cells, silu(inner))
 
 
 @triton.jit

@@ -21,12 +21,15 @@ import triton.language as tl
 from fastimpute.kernels.adaln import (
     across,
     backward_tangent,
+    condition_of,
+    hidden_output,
     modulated,
     normal_backward,
     normal_tangent,
     normalised,
     silu,
     silu_slope,
+    tile_cells,
 )
 from fastimpute.kernels.matrix import gaussian_pull, hidden_layer, input_layer, inputs, to_input
 
@@ -100,18 +103,13 @@ def energy_mlp_kernel(
         inside = row < rows
         input_layer(x_ptr, row * x_stride, inside, w1_ptr, a1_ptr, D, PADDED, H, ROWS, COLUMNS)
         tl.debug_barrier()
-        for first in range(0, ROWS, CHUNK):
-            cells = _cells(first, CHUNK, H)
-            condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
-            normal, _ = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
-            inner, _ = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
-            tl.store(operand_ptr + cells, silu(inner))
+        hidden_output(a1_ptr, b1_ptr, modulation_ptr, index_ptr, operand_ptr, tile * ROWS, rows, 0, H, ROWS, CHUNK)
         tl.debug_barrier()
         hidden_layer(operand_ptr, w2_ptr, a2_ptr, True, H, ROWS, HIDDEN)
         tl.debug_barrier()
         for first in range(0, ROWS, CHUNK):
-            cells = _cells(first, CHUNK, H)
-            condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+            cells = tile_cells(first, CHUNK, H)
+            condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
             normal, rstd = normalised(tl.load(a2_ptr + cells) + across(b2_ptr, H))
             inner, gain = modulated(normal, modulation_ptr, condition, 1, index_ptr is not None)
             w3 = across(w3_ptr, H)
@@ -123,8 +121,8 @@ def energy_mlp_kernel(
         hidden_layer(operand_ptr, w2_ptr, grad_ptr, False, H, ROWS, HIDDEN)
         tl.debug_barrier()
         for first in range(0, ROWS, CHUNK):
-            cells = _cells(first, CHUNK, H)
-            condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+            cells = tile_cells(first, CHUNK, H)
+            condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
             normal, rstd = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
             inner, gain = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
             grad = tl.load(grad_ptr + cells) * silu_slope(inner) * gain
@@ -154,8 +152,8 @@ def energy_mlp_kernel(
             input_layer(direction_ptr, direction, inside, w1_ptr, t1_ptr, D, PADDED, H, ROWS, COLUMNS)
             tl.debug_barrier()
             for first in range(0, ROWS, CHUNK):
-                cells = _cells(first, CHUNK, H)
-                condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+                cells = tile_cells(first, CHUNK, H)
+                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
                 normal, rstd = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
                 moved, _ = normal_tangent(tl.load(t1_ptr + cells), normal, rstd)
                 inner, gain = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
@@ -164,8 +162,8 @@ def energy_mlp_kernel(
             hidden_layer(operand_ptr, w2_ptr, t2_ptr, True, H, ROWS, HIDDEN)
             tl.debug_barrier()
             for first in range(0, ROWS, CHUNK):
-                cells = _cells(first, CHUNK, H)
-                condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+                cells = tile_cells(first, CHUNK, H)
+                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
                 a2 = tl.load(a2_ptr + cells) + across(b2_ptr, H)
                 grad, moved = across(w3_ptr, H), tl.load(t2_ptr + cells)
                 moved = backward_tangent(grad, 0.0, moved, a2, modulation_ptr, condition, 1, index_ptr is not None)
@@ -174,8 +172,8 @@ def energy_mlp_kernel(
             hidden_layer(operand_ptr, w2_ptr, t2_ptr, False, H, ROWS, HIDDEN)
             tl.debug_barrier()
             for first in range(0, ROWS, CHUNK):
-                cells = _cells(first, CHUNK, H)
-                condition = _condition(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+                cells = tile_cells(first, CHUNK, H)
+                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
                 a1 = tl.load(a1_ptr + cells) + across(b1_ptr, H)
                 grad, grad_moved = tl.load(grad_ptr + cells), tl.load(t2_ptr + cells)
                 moved = tl.load(t1_ptr + cells)
@@ -194,23 +192,6 @@ def energy_mlp_kernel(
                 shown = inside[:, None] & (column < D)[None, :]
                 tl.store((curved_ptr + row * D)[:, None] + column[None, :], curved, mask=shown)
             tl.debug_barrier()  # the scratch is free for the next tile
-
-
-@triton.jit
-def _cells(first, CHUNK: tl.constexpr, H: tl.constexpr):
-    """Where some rows of a tile lie in its scratch."""
-    return (first + tl.arange(0, CHUNK))[:, None] * H + tl.arange(0, H)[None, :]
-
-
-@triton.jit
-def _condition(index_ptr, first, rows, CHUNK: tl.constexpr, H: tl.constexpr):
-    """Where the modulation of some rows begins; 0 when they share one."""
-    if index_ptr is not None:
-        row = first + tl.arange(0, CHUNK)
-        condition = tl.load(index_ptr + row, mask=row < rows, other=0) * (4 * H)
-    else:
-        condition = 0
-    return condition
 
 
 def configuration(operand_size: int, hvp: bool) -> Configuration:

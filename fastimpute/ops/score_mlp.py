@@ -19,9 +19,10 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
     Network,
@@ -32,6 +33,7 @@ from fastimpute.ops.network import (
     product,
 )
 from fastimpute.ops.pack import mlp_pack
+from fastimpute.ops.triton_pack import triton_pack
 
 OP = "score_mlp"
 
@@ -84,14 +86,14 @@ def score_mlp(
     All values are in standardised units.
 
     Args:
-        x: particles, (n, D). The cpu kernels take float32, the torch backend any floating dtype.
+        x: particles, (n, D). The kernels take float32, the torch backend any floating dtype.
         w1: (hidden, D). b1: (hidden,). w2: (hidden, hidden). b2: (hidden,). w3: (D, hidden). b3: (D,).
         sigma: noise level, one positive number or (n,).
         modulation: (m, 4, hidden): gain1, shift1, gain2, shift2 of the adaptive layer norms.
         modulation_index: (n,) int64, the row of `modulation` for each particle; None when m is 1.
         precision_matrix: (D, D) symmetric, the Gaussian part's P; None: no Gaussian part.
         mean: (D,), the Gaussian part's mean; given exactly when `precision_matrix` is.
-        backend: "auto", "cpu" or "torch". Only the torch backend differentiates.
+        backend: "auto", "cpu", "triton" or "torch". Only the torch backend differentiates.
         precision: "fp32", or "bf16": bfloat16 operands in the network's matrix products, float32 sums. The Gaussian
         part
             is always float32.
@@ -120,11 +122,15 @@ def score_mlp(
     else:
         check_number(OP, "sigma", sigma, above=0)
     each = {"x": x, "sigma": sigma if isinstance(sigma, Tensor) else None}
-    refusals = {"cpu": lambda: _refusal(each, network, precision)}
-    if backends.choose(OP, backend, {**each, **network._asdict()}, refusals) == "torch":
+    refusals = {
+        "cpu": lambda: _refusal(each, network, precision),
+        "triton": lambda: _triton_refusal(each, network),
+    }
+    chosen = backends.choose(OP, backend, {**each, **network._asdict()}, refusals)
+    if chosen == "torch":
         return reference(x, *network[:6], sigma, *network[6:], precision=precision)
     levels = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     return cast(Tensor, run(x, levels, *network, precision))
 
 
@@ -132,6 +138,25 @@ def _refusal(each: dict[str, Tensor | None], network: Network, precision: str) -
     if wants_grad(*each.values()):
         return "gradients are required, which the kernel does not compute"
     return kernel_refusal(each) or network_refusal(network, precision, backends.isa())
+
+
+def _triton_refusal(each: dict[str, Tensor | None], network: Network) -> str | None:
+    if wants_grad(*each.values()):
+        return "gradients are required, which the kernel does not compute"
+    return triton_network_refusal(network, each)
+
+
+def triton_network_refusal(network: Network, each: dict[str, Tensor | None]) -> str | None:
+    """Why the triton kernel cannot run this network on the tensors `each`; None when it can."""
+    from fastimpute.kernels.score_mlp import WIDTHS
+
+    if network.wants_grad():
+        return "the weights require gradients, which the kernels do not compute"
+    if network.hidden not in WIDTHS:
+        return f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
+    if network.dim == 0:
+        return "the particles have no cells"
+    return triton_refusal({**each, **network.floating()}, (torch.float32,))
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
@@ -166,9 +191,33 @@ def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     return score
 
 
+def _triton(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+    from fastimpute.kernels import score_mlp as kernel
+
+    *parts, precision = rest
+    network = Network(*parts)
+    x = rows_contiguous(x)
+    pack = triton_pack(network, precision, kernel.padded(network.dim))
+    index = None if network.modulation_index is None else network.modulation_index.contiguous()
+    tiles = kernel.configuration(pack.w1.element_size())
+    programs = min(multiprocessors(x.device), -(-x.shape[0] // tiles.rows))
+    size = programs * tiles.rows * network.hidden
+    score = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    scratch = (
+        torch.empty(size, dtype=pack.w1.dtype, device=x.device),
+        torch.empty(size, dtype=x.dtype, device=x.device),
+    )
+    modulation = network.modulation.contiguous()
+    with on_device_of(x):
+        kernel.launch(x, sigma.contiguous(), pack, modulation, index, score, scratch, programs=programs, tiles=tiles)
+    return score
+
+
 def _fake(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
-_op = register("score_mlp", f"(Tensor x, Tensor sigma, {NETWORK_SCHEMA}, str precision) -> Tensor", _impl, _fake)
-no_gradient("score_mlp", "the cpu backend computes no gradients; use backend='torch'")
+_op = register(
+    "score_mlp", f"(Tensor x, Tensor sigma, {NETWORK_SCHEMA}, str precision) -> Tensor", _impl, _fake, _triton
+)
+no_gradient("score_mlp", "the kernels compute no gradients; use backend='torch'")

@@ -17,7 +17,10 @@ _packs = PackCache(most=32, compared=6)  # w1 ... b3
 
 
 class TritonPack(NamedTuple):
-    """Matrices and vectors in the order of the kernels' arguments."""
+    """Matrices and vectors in the order of the kernels' arguments.
+
+    A direct head's w3 is transposed, (hidden, padded D), so that it is read as w1 is.
+    """
 
     w1: Tensor
     b1: Tensor
@@ -33,13 +36,16 @@ class TritonPack(NamedTuple):
         """Packs `network` with `padded` columns for D."""
         more = padded - network.dim
         matrix, mean = network.precision_matrix, network.mean
+        w3, b3 = network.w3.detach(), network.b3.detach()
+        if w3.dim() == 2:  # the direct head
+            w3, b3 = functional.pad(w3.T, (0, more)).to(operands), functional.pad(b3, (0, more))
         return TritonPack(
             functional.pad(network.w1.detach(), (0, more)).to(operands).contiguous(),
             network.b1.detach().contiguous(),
             network.w2.detach().to(operands).contiguous(),
             network.b2.detach().contiguous(),
-            network.w3.detach().contiguous(),
-            network.b3.detach().contiguous(),
+            w3.contiguous(),
+            b3.contiguous(),
             None if matrix is None else functional.pad(matrix.detach(), (0, more, 0, more)).contiguous(),
             None if mean is None else functional.pad(mean.detach(), (0, more)).contiguous(),
         )
