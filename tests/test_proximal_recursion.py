@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fastimpute import ops
 from fastimpute.ops.network import Network
-from fastimpute.ops.proximal_recursion import Patches, reference
+from fastimpute.ops.proximal_recursion import reference
+from fastimpute.ops.recursion_arguments import Patches
 
 op = torch.ops.fastimpute.proximal_recursion.default
 

@@ -25,8 +25,8 @@ from fastimpute.benchmark.network_cases import (
 )
 from fastimpute.ops.network import Network
 from fastimpute.ops.particle_step import reference as step_reference
-from fastimpute.ops.proximal_recursion import Patches
 from fastimpute.ops.proximal_recursion import reference as recursion_reference
+from fastimpute.ops.recursion_arguments import Patches
 
 ETA = 0.01
 RECURSION_ETA = {"energy": 0.2, "direct": 0.01}  # random networks of both heads then move their particles as far

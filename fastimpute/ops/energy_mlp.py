@@ -18,7 +18,6 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
-    triton_refusal,
     wants_grad,
 )
 from fastimpute.ops.cuda_pack import energy_cuda_pack
@@ -28,9 +27,11 @@ from fastimpute.ops.network import (
     Network,
     check_network,
     check_precision,
+    gpu_network_refusal,
     hidden_layers,
     network_refusal,
     product,
+    triton_network_refusal,
 )
 from fastimpute.ops.pack import mlp_pack
 from fastimpute.ops.triton_pack import triton_pack
@@ -170,27 +171,17 @@ def _refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str)
 def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
     from fastimpute.kernels.energy_mlp import WIDTHS
 
-    if network.hidden not in WIDTHS:
-        return f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
-    return _gpu_refusal(x, vector, network)
+    return triton_network_refusal(network, {"x": x, "vector": vector}, WIDTHS)
 
 
 def _cuda_refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str) -> str | None:
-    refusal = _gpu_refusal(x, vector, network)
+    refusal = gpu_network_refusal(network, {"x": x, "vector": vector})
     if refusal is None and precision != "bf16":
         refusal = f"precision is {precision}, the kernel takes bf16"
     if refusal is None:
         with on_device_of(x):
             refusal = _native.cuda().energy_refusal(network.hidden, network.dim, network.precision_matrix is not None)
     return refusal
-
-
-def _gpu_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
-    if network.wants_grad():
-        return "the weights require gradients, which the kernels do not compute"
-    if network.dim == 0:
-        return "the particles have no cells"
-    return triton_refusal({"x": x, "vector": vector, **network.floating()}, (torch.float32,))
 
 
 # The registered op takes float32, and float64 through the scalar oracle: what gradcheck needs.

@@ -7,12 +7,13 @@ LN has no affine part, biased variance, eps 1e-5. The energy head ends in w3 . h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastimpute.ops.checks import check_choice, check_tensor, kernel_refusal, wants_grad
+from fastimpute.ops.checks import check_choice, check_tensor, kernel_refusal, triton_refusal, wants_grad
 
 LAYER_NORM_EPS = 1e-5
 PRECISIONS = ("fp32", "bf16")
@@ -105,6 +106,25 @@ def width_refusal(hidden: int, isa: str) -> str | None:
     if isa != "ref" and (hidden % KERNEL_WIDTH_STEP or not 0 < hidden <= KERNEL_WIDTH_MOST):
         return f"hidden width is {hidden}, the kernels take multiples of {KERNEL_WIDTH_STEP} up to {KERNEL_WIDTH_MOST}"
     return None
+
+
+def gpu_network_refusal(network: Network, tensors: Mapping[str, Tensor | None]) -> str | None:
+    """Why no kernel for GPUs can run this network on `tensors`; None where one might."""
+    if network.wants_grad():
+        return "the weights require gradients, which the kernels do not compute"
+    if network.dim == 0:
+        return "the particles have no cells"
+    return triton_refusal({**tensors, **network.floating()}, (torch.float32,))
+
+
+def triton_network_refusal(
+    network: Network, tensors: Mapping[str, Tensor | None], widths: tuple[int, ...]
+) -> str | None:
+    """Why the triton kernels cannot run this network on `tensors`; None when they can."""
+    refusal = gpu_network_refusal(network, tensors)
+    if refusal is None and network.hidden not in widths:
+        refusal = f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, widths))}"
+    return refusal
 
 
 def check_precision(op: str, precision: str) -> None:

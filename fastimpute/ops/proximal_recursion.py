@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,63 +27,24 @@ from fastimpute.ops.checks import (
     wants_grad,
 )
 from fastimpute.ops.energy_mlp import reference as energy_reference
-from fastimpute.ops.library import no_gradient, register
-from fastimpute.ops.network import NETWORK_SCHEMA, Network, check_network, check_precision, network_refusal
+from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.network import (
+    NETWORK_SCHEMA,
+    Network,
+    check_network,
+    check_precision,
+    network_refusal,
+    triton_network_refusal,
+)
 from fastimpute.ops.pack import mlp_pack
 from fastimpute.ops.particle_step import AdamState, Noise
 from fastimpute.ops.particle_step import reference as step_reference
+from fastimpute.ops.particle_waves import ParticleWaves
+from fastimpute.ops.recursion_arguments import Patches, Settings
 from fastimpute.ops.score_mlp import reference as score_reference
 from fastimpute.ops.spt_weights import reference as weights_reference
 
 OP = "proximal_recursion"
-
-
-class Patches(NamedTuple):
-    """Index tables of the patches: starts (S,) ascending, columns (G, k), window length L."""
-
-    starts: Tensor
-    columns: Tensor
-    window: int
-
-    @property
-    def total(self) -> int:
-        return self.starts.shape[0] * self.columns.shape[0]
-
-    @property
-    def dim(self) -> int:
-        return self.window * self.columns.shape[1]
-
-    def cells(self, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns in the series of each element of the given patches, (n, D) each."""
-        groups = self.columns.shape[0]
-        steps = torch.arange(self.window, device=self.starts.device)
-        rows = self.starts[patch // groups][:, None, None] + steps[None, :, None]
-        columns = self.columns[patch % groups][:, None, :]
-        shape = (len(patch), self.window, self.columns.shape[1])
-        return rows.expand(shape).flatten(1), columns.expand(shape).flatten(1)
-
-    def noise_keys(self, patch: Tensor) -> Tensor:
-        """Absolute window start and sensors of the given patches, (n, 1 + k)."""
-        groups = self.columns.shape[0]
-        return torch.cat([self.starts[patch // groups][:, None], self.columns[patch % groups]], 1)
-
-
-class Settings(NamedTuple):
-    """The numbers of the recursion, in the order the kernel takes them."""
-
-    head: str
-    sigma: float
-    iterations: int
-    eta: float
-    gamma: float
-    eta_w: float
-    tau: float
-    bound: float
-    group: int
-    robust: bool
-    adam: bool
-    dissipation: bool
-    seed: int
 
 
 def reference(
@@ -247,10 +208,11 @@ def proximal_recursion(
     """The inner loop of SPIRIT: every patch moves `iterations` steps, then overlaps are averaged (arXiv 2602.01182).
 
     The cpu kernel never builds an array of windows: beside the result it needs less than 64 MB, however many patches.
-    Its bits do not depend on the number of threads. Observed cells, and cells no patch covers, come back bit for bit.
+    Its bits do not depend on the number of threads, the triton kernels' not on the waves they take the patches in.
+    Observed cells, and cells no patch covers, come back bit for bit.
 
     Args:
-        series: (T, N), standardised units, gaps filled by a start. The cpu kernel takes float32.
+        series: (T, N), standardised units, gaps filled by a start. The kernels take float32.
         missing: (T, N) bool, True where missing.
         starts: (S,) int64, first time step of each window, ascending.
         columns: (G, k) int64, the sensors of each kind of patch, each at most once in a row.
@@ -270,7 +232,7 @@ def proximal_recursion(
         adam: steps by Adam (.9, .999, 1e-8) instead of plain ones.
         dissipation: adds the drift -eta x and the noise sqrt(2 eta) N(0, 1).
         seed: of that noise.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
         precision: "fp32" or "bf16", as in `energy_mlp`.
         threads: of the cpu kernel; None: torch.get_num_threads().
 
@@ -310,11 +272,15 @@ def proximal_recursion(
         **network._asdict(),
         "log_ref": log_ref,
     }
-    refusals = {"cpu": lambda: _refusal(series, network, log_ref, precision)}
-    if backends.choose(OP, backend, tensors, refusals) == "torch":
+    refusals = {
+        "cpu": lambda: _refusal(series, network, log_ref, precision),
+        "triton": lambda: _triton_refusal(series, network, log_ref, settings),
+    }
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         with torch.no_grad():
             return _recurse(series, missing, patches, network, settings, log_ref, precision)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     workers = torch.get_num_threads() if threads is None else threads
     series_new, log_w = run(series, missing, *patches, *network, *settings, log_ref, precision, workers)
     return series_new, log_w
@@ -381,6 +347,17 @@ def _refusal(series: Tensor, network: Network, log_ref: Tensor | None, precision
     return kernel_refusal({"series": series, "log_ref": log_ref}) or network_refusal(network, precision, backends.isa())
 
 
+def _triton_refusal(series: Tensor, network: Network, log_ref: Tensor | None, settings: Settings) -> str | None:
+    from fastimpute.kernels.energy_mlp import WIDTHS
+    from fastimpute.kernels.spt_weights import GROUP_MOST
+
+    if wants_grad(series, log_ref):
+        return "gradients are required, which the kernels do not compute"
+    if settings.eta_w > 0 and settings.group > GROUP_MOST:
+        return f"group is {settings.group}, the kernels take up to {GROUP_MOST}"
+    return triton_network_refusal(network, {"series": series, "log_ref": log_ref}, WIDTHS)
+
+
 # The registered op takes float32, and float64 through the scalar oracle.
 
 _ADAM = (AdamState.beta1, AdamState.beta2, AdamState.eps)
@@ -438,6 +415,17 @@ def _impl(
     return series_new, log_w
 
 
+def _triton(
+    series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, window: int, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    network, settings = Network(*rest[:10]), Settings(*rest[10:23])
+    log_ref, precision, _ = rest[23:]
+    with on_device_of(series):
+        return ParticleWaves(Patches(starts, columns, window), network, settings, precision).run(
+            series, missing, log_ref
+        )
+
+
 def _fake(series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return series.new_empty(series.shape), series.new_empty(starts.shape[0] * columns.shape[0])
 
@@ -450,5 +438,6 @@ _op = register(
     "str precision, int threads) -> (Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient("proximal_recursion", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("proximal_recursion", "the kernels compute no gradients; use backend='torch'")

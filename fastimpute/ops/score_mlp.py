@@ -19,7 +19,6 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
-    triton_refusal,
     wants_grad,
 )
 from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
@@ -31,6 +30,7 @@ from fastimpute.ops.network import (
     hidden_layers,
     network_refusal,
     product,
+    triton_network_refusal,
 )
 from fastimpute.ops.pack import mlp_pack
 from fastimpute.ops.triton_pack import triton_pack
@@ -141,22 +141,11 @@ def _refusal(each: dict[str, Tensor | None], network: Network, precision: str) -
 
 
 def _triton_refusal(each: dict[str, Tensor | None], network: Network) -> str | None:
-    if wants_grad(*each.values()):
-        return "gradients are required, which the kernel does not compute"
-    return triton_network_refusal(network, each)
-
-
-def triton_network_refusal(network: Network, each: dict[str, Tensor | None]) -> str | None:
-    """Why the triton kernel cannot run this network on the tensors `each`; None when it can."""
     from fastimpute.kernels.score_mlp import WIDTHS
 
-    if network.wants_grad():
-        return "the weights require gradients, which the kernels do not compute"
-    if network.hidden not in WIDTHS:
-        return f"hidden width is {network.hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
-    if network.dim == 0:
-        return "the particles have no cells"
-    return triton_refusal({**each, **network.floating()}, (torch.float32,))
+    if wants_grad(*each.values()):
+        return "gradients are required, which the kernel does not compute"
+    return triton_network_refusal(network, each, WIDTHS)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
