@@ -95,103 +95,141 @@ def energy_mlp_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     operand_ptr += program * (ROWS * H)
-    a1_ptr = state_ptr + program * (STATES * ROWS * H)
+    state_ptr += program * (STATES * ROWS * H)
+    for tile in range(program, tl.cdiv(rows, ROWS), tl.num_programs(0)):
+        energy_tile(
+            x_ptr, vector_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, w3_ptr, b3_ptr, modulation_ptr, index_ptr,
+            precision_ptr, mean_ptr, log_p_ptr, score_ptr, curved_ptr, operand_ptr, state_ptr, tile * ROWS, rows,
+            x_stride, vector_stride, D, PADDED, H, ROWS, COLUMNS, HIDDEN, CHUNK,
+        )  # fmt: skip
+
+
+@triton.jit
+def energy_tile(
+    x_ptr,
+    vector_ptr,
+    w1_ptr,
+    b1_ptr,
+    w2_ptr,
+    b2_ptr,
+    w3_ptr,
+    b3_ptr,
+    modulation_ptr,
+    index_ptr,
+    precision_ptr,
+    mean_ptr,
+    log_p_ptr,
+    score_ptr,
+    curved_ptr,
+    operand_ptr,
+    state_ptr,
+    first_row,
+    rows,
+    x_stride,
+    vector_stride,
+    D: tl.constexpr,
+    PADDED: tl.constexpr,
+    H: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The tile of rows from first_row (int64) on; operand_ptr and state_ptr: this program's scratch."""
+    a1_ptr = state_ptr
     a2_ptr = a1_ptr + ROWS * H
     grad_ptr = a2_ptr + ROWS * H
-    for tile in range(program, tl.cdiv(rows, ROWS), tl.num_programs(0)):
-        row = tile * ROWS + tl.arange(0, ROWS)
-        inside = row < rows
-        input_layer(x_ptr, row * x_stride, inside, w1_ptr, a1_ptr, D, PADDED, H, ROWS, COLUMNS)
-        tl.debug_barrier()
-        hidden_output(a1_ptr, b1_ptr, modulation_ptr, index_ptr, operand_ptr, tile * ROWS, rows, 0, H, ROWS, CHUNK)
-        tl.debug_barrier()
-        hidden_layer(operand_ptr, w2_ptr, a2_ptr, True, H, ROWS, HIDDEN)
+    row = first_row + tl.arange(0, ROWS)
+    inside = row < rows
+    input_layer(x_ptr, row * x_stride, inside, w1_ptr, a1_ptr, D, PADDED, H, ROWS, COLUMNS)
+    tl.debug_barrier()
+    hidden_output(a1_ptr, b1_ptr, modulation_ptr, index_ptr, operand_ptr, first_row, rows, 0, H, ROWS, CHUNK)
+    tl.debug_barrier()
+    hidden_layer(operand_ptr, w2_ptr, a2_ptr, True, H, ROWS, HIDDEN)
+    tl.debug_barrier()
+    for first in range(0, ROWS, CHUNK):
+        cells = tile_cells(first, CHUNK, H)
+        condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
+        normal, rstd = normalised(tl.load(a2_ptr + cells) + across(b2_ptr, H))
+        inner, gain = modulated(normal, modulation_ptr, condition, 1, index_ptr is not None)
+        w3 = across(w3_ptr, H)
+        log_p = tl.sum(silu(inner) * w3, axis=1) + tl.load(b3_ptr)
+        place = first_row + first + tl.arange(0, CHUNK)
+        tl.store(log_p_ptr + place, log_p, mask=place < rows)
+        tl.store(operand_ptr + cells, normal_backward(w3 * silu_slope(inner) * gain, normal, rstd))
+    tl.debug_barrier()
+    hidden_layer(operand_ptr, w2_ptr, grad_ptr, False, H, ROWS, HIDDEN)
+    tl.debug_barrier()
+    for first in range(0, ROWS, CHUNK):
+        cells = tile_cells(first, CHUNK, H)
+        condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
+        normal, rstd = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
+        inner, gain = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
+        grad = tl.load(grad_ptr + cells) * silu_slope(inner) * gain
+        tl.store(operand_ptr + cells, normal_backward(grad, normal, rstd))
+    tl.debug_barrier()
+    energy = tl.zeros((ROWS,), tl.float32)
+    for first in range(0, PADDED, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        score = to_input(operand_ptr, w1_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
+        if precision_ptr is not None:
+            pull = gaussian_pull(
+                x_ptr, row * x_stride, inside, mean_ptr, precision_ptr, column, D, PADDED, ROWS, COLUMNS
+            )
+            energy += 0.5 * tl.sum(pull * inputs(x_ptr, row * x_stride, inside, mean_ptr, column, D), axis=1)
+            score -= pull
+        shown = inside[:, None] & (column < D)[None, :]
+        tl.store((score_ptr + row * D)[:, None] + column[None, :], score, mask=shown)
+    tl.debug_barrier()
+    if precision_ptr is not None:
+        tl.store(log_p_ptr + row, tl.load(log_p_ptr + row, mask=inside, other=0.0) - energy, mask=inside)
+
+    if curved_ptr is not None:
+        direction_ptr = score_ptr if vector_ptr is None else vector_ptr
+        direction = row * (D if vector_ptr is None else vector_stride)
+        t1_ptr = grad_ptr + ROWS * H
+        t2_ptr = t1_ptr + ROWS * H
+        input_layer(direction_ptr, direction, inside, w1_ptr, t1_ptr, D, PADDED, H, ROWS, COLUMNS)
         tl.debug_barrier()
         for first in range(0, ROWS, CHUNK):
             cells = tile_cells(first, CHUNK, H)
-            condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
-            normal, rstd = normalised(tl.load(a2_ptr + cells) + across(b2_ptr, H))
-            inner, gain = modulated(normal, modulation_ptr, condition, 1, index_ptr is not None)
-            w3 = across(w3_ptr, H)
-            log_p = tl.sum(silu(inner) * w3, axis=1) + tl.load(b3_ptr)
-            place = tile * ROWS + first + tl.arange(0, CHUNK)
-            tl.store(log_p_ptr + place, log_p, mask=place < rows)
-            tl.store(operand_ptr + cells, normal_backward(w3 * silu_slope(inner) * gain, normal, rstd))
-        tl.debug_barrier()
-        hidden_layer(operand_ptr, w2_ptr, grad_ptr, False, H, ROWS, HIDDEN)
-        tl.debug_barrier()
-        for first in range(0, ROWS, CHUNK):
-            cells = tile_cells(first, CHUNK, H)
-            condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
+            condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
             normal, rstd = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
+            moved, _ = normal_tangent(tl.load(t1_ptr + cells), normal, rstd)
             inner, gain = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
-            grad = tl.load(grad_ptr + cells) * silu_slope(inner) * gain
-            tl.store(operand_ptr + cells, normal_backward(grad, normal, rstd))
+            tl.store(operand_ptr + cells, silu_slope(inner) * gain * moved)
         tl.debug_barrier()
-        energy = tl.zeros((ROWS,), tl.float32)
+        hidden_layer(operand_ptr, w2_ptr, t2_ptr, True, H, ROWS, HIDDEN)
+        tl.debug_barrier()
+        for first in range(0, ROWS, CHUNK):
+            cells = tile_cells(first, CHUNK, H)
+            condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
+            a2 = tl.load(a2_ptr + cells) + across(b2_ptr, H)
+            grad, moved = across(w3_ptr, H), tl.load(t2_ptr + cells)
+            moved = backward_tangent(grad, 0.0, moved, a2, modulation_ptr, condition, 1, index_ptr is not None)
+            tl.store(operand_ptr + cells, moved)
+        tl.debug_barrier()
+        hidden_layer(operand_ptr, w2_ptr, t2_ptr, False, H, ROWS, HIDDEN)
+        tl.debug_barrier()
+        for first in range(0, ROWS, CHUNK):
+            cells = tile_cells(first, CHUNK, H)
+            condition = condition_of(index_ptr, first_row + first, rows, CHUNK, H)
+            a1 = tl.load(a1_ptr + cells) + across(b1_ptr, H)
+            grad, grad_moved = tl.load(grad_ptr + cells), tl.load(t2_ptr + cells)
+            moved = tl.load(t1_ptr + cells)
+            moved = backward_tangent(grad, grad_moved, moved, a1, modulation_ptr, condition, 0, index_ptr is not None)
+            tl.store(operand_ptr + cells, moved)
+        tl.debug_barrier()
         for first in range(0, PADDED, COLUMNS):
             column = first + tl.arange(0, COLUMNS)
-            score = to_input(operand_ptr, w1_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
+            curved = to_input(operand_ptr, w1_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
             if precision_ptr is not None:
-                pull = gaussian_pull(
-                    x_ptr, row * x_stride, inside, mean_ptr, precision_ptr, column, D, PADDED, ROWS, COLUMNS
+                curved -= gaussian_pull(
+                    direction_ptr, direction, inside, None, precision_ptr, column, D, PADDED, ROWS, COLUMNS
                 )
-                energy += 0.5 * tl.sum(pull * inputs(x_ptr, row * x_stride, inside, mean_ptr, column, D), axis=1)
-                score -= pull
             shown = inside[:, None] & (column < D)[None, :]
-            tl.store((score_ptr + row * D)[:, None] + column[None, :], score, mask=shown)
-        tl.debug_barrier()
-        if precision_ptr is not None:
-            tl.store(log_p_ptr + row, tl.load(log_p_ptr + row, mask=inside, other=0.0) - energy, mask=inside)
-
-        if curved_ptr is not None:
-            direction_ptr = score_ptr if vector_ptr is None else vector_ptr
-            direction = row * (D if vector_ptr is None else vector_stride)
-            t1_ptr = grad_ptr + ROWS * H
-            t2_ptr = t1_ptr + ROWS * H
-            input_layer(direction_ptr, direction, inside, w1_ptr, t1_ptr, D, PADDED, H, ROWS, COLUMNS)
-            tl.debug_barrier()
-            for first in range(0, ROWS, CHUNK):
-                cells = tile_cells(first, CHUNK, H)
-                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
-                normal, rstd = normalised(tl.load(a1_ptr + cells) + across(b1_ptr, H))
-                moved, _ = normal_tangent(tl.load(t1_ptr + cells), normal, rstd)
-                inner, gain = modulated(normal, modulation_ptr, condition, 0, index_ptr is not None)
-                tl.store(operand_ptr + cells, silu_slope(inner) * gain * moved)
-            tl.debug_barrier()
-            hidden_layer(operand_ptr, w2_ptr, t2_ptr, True, H, ROWS, HIDDEN)
-            tl.debug_barrier()
-            for first in range(0, ROWS, CHUNK):
-                cells = tile_cells(first, CHUNK, H)
-                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
-                a2 = tl.load(a2_ptr + cells) + across(b2_ptr, H)
-                grad, moved = across(w3_ptr, H), tl.load(t2_ptr + cells)
-                moved = backward_tangent(grad, 0.0, moved, a2, modulation_ptr, condition, 1, index_ptr is not None)
-                tl.store(operand_ptr + cells, moved)
-            tl.debug_barrier()
-            hidden_layer(operand_ptr, w2_ptr, t2_ptr, False, H, ROWS, HIDDEN)
-            tl.debug_barrier()
-            for first in range(0, ROWS, CHUNK):
-                cells = tile_cells(first, CHUNK, H)
-                condition = condition_of(index_ptr, tile * ROWS + first, rows, CHUNK, H)
-                a1 = tl.load(a1_ptr + cells) + across(b1_ptr, H)
-                grad, grad_moved = tl.load(grad_ptr + cells), tl.load(t2_ptr + cells)
-                moved = tl.load(t1_ptr + cells)
-                moved = backward_tangent(
-                    grad, grad_moved, moved, a1, modulation_ptr, condition, 0, index_ptr is not None
-                )
-                tl.store(operand_ptr + cells, moved)
-            tl.debug_barrier()
-            for first in range(0, PADDED, COLUMNS):
-                column = first + tl.arange(0, COLUMNS)
-                curved = to_input(operand_ptr, w1_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
-                if precision_ptr is not None:
-                    curved -= gaussian_pull(
-                        direction_ptr, direction, inside, None, precision_ptr, column, D, PADDED, ROWS, COLUMNS
-                    )
-                shown = inside[:, None] & (column < D)[None, :]
-                tl.store((curved_ptr + row * D)[:, None] + column[None, :], curved, mask=shown)
-            tl.debug_barrier()  # the scratch is free for the next tile
+            tl.store((curved_ptr + row * D)[:, None] + column[None, :], curved, mask=shown)
+        tl.debug_barrier()  # the scratch is free for the next tile
 
 
 def configuration(operand_size: int, hvp: bool) -> Configuration:

@@ -90,20 +90,36 @@ def particle_step_kernel(
     if m_ptr is not None:
         m_cells = m_ptr + _offset(flat, row, column, M_STRIDE, D)
         v_cells = v_ptr + _offset(flat, row, column, V_STRIDE, D)
-        m_old, v_old = tl.load(m_cells, mask=inside, other=0.0), tl.load(v_cells, mask=inside, other=0.0)
-        m = beta1 * m_old.to(tl.float32) + rest1 * gradient
-        v = beta2 * v_old.to(tl.float32) + rest2 * gradient * gradient
-        # Observed cells are written too, with the bits they had: a store with holes would not be 16 bytes wide.
-        tl.store(m_cells, tl.where(missing, m.to(m_old.dtype), m_old), mask=inside)
-        tl.store(v_cells, tl.where(missing, v.to(v_old.dtype), v_old), mask=inside)
-        gradient = (m / correction1) / (tl.sqrt(v / correction2) + eps)
+        gradient = adam_direction(
+            gradient, missing, m_cells, v_cells, inside, beta1, rest1, beta2, rest2, eps, correction1, correction2
+        )
     moved = wide + eta * mass * gradient - eta * drift * wide
     if keys_ptr is not None:
-        key = keys_ptr + row * (SENSORS + 1)
-        start = tl.load(key, mask=inside, other=0)
-        sensor = tl.load(key + (1 + column % SENSORS).to(tl.int64), mask=inside, other=0)
-        moved += noise_scale * standard_normal(seed, start, sensor, sample, step, column // SENSORS)
+        moved += noise_scale * cell_noise(keys_ptr, row, column, inside, seed, sample, step, SENSORS)
     tl.store(x_new_ptr + flat, tl.where(missing, moved.to(x.dtype), x), mask=inside)
+
+
+@triton.jit
+def adam_direction(
+    gradient, missing, m_cells, v_cells, inside, beta1, rest1, beta2, rest2, eps, correction1, correction2
+):
+    """m_hat / (sqrt(v_hat) + eps); advances the moments at m_cells and v_cells where cells are missing."""
+    m_old, v_old = tl.load(m_cells, mask=inside, other=0.0), tl.load(v_cells, mask=inside, other=0.0)
+    m = beta1 * m_old.to(tl.float32) + rest1 * gradient
+    v = beta2 * v_old.to(tl.float32) + rest2 * gradient * gradient
+    # Observed cells are written too, with the bits they had: a store with holes would not be 16 bytes wide.
+    tl.store(m_cells, tl.where(missing, m.to(m_old.dtype), m_old), mask=inside)
+    tl.store(v_cells, tl.where(missing, v.to(v_old.dtype), v_old), mask=inside)
+    return (m / correction1) / (tl.sqrt(v / correction2) + eps)
+
+
+@triton.jit
+def cell_noise(keys_ptr, row, column, inside, seed, sample, step, SENSORS: tl.constexpr):
+    """N(0, 1) of cells by the keys of their rows."""
+    key = keys_ptr + row * (SENSORS + 1)
+    start = tl.load(key, mask=inside, other=0)
+    sensor = tl.load(key + (1 + column % SENSORS).to(tl.int64), mask=inside, other=0)
+    return standard_normal(seed, start, sensor, sample, step, column // SENSORS)
 
 
 @triton.jit

@@ -1,13 +1,13 @@
-"""`proximal_recursion` on the GPU: what it does beside the score, `spt_weights` and `particle_step`.
+"""`proximal_recursion` on the GPU: what it does beside the score, `spt_weights` and the particles' steps.
 
 Patches are gathered from the series by their origins, x[l * k + j] = series[starts[s] + l, columns[g, j]] of patch
-i = s * G + g, a wave at a time; with a Hessian-vector product T_x = s - gamma H s; and after the last step each missing
-cell becomes sum mass x / sum mass over the patches that cover it. There a program looks for the patches of its cells,
-in the patches' order, so that nothing is summed by atomics; sums are float64 and wait in a ring of one window's rows
-where later waves add to them, so that the bits do not depend on the waves.
+i = s * G + g, a wave at a time. Where weights move, |s|^2 and T_x = s - gamma H s follow from the network's results.
+After the last step each missing cell becomes sum mass x / sum mass over the patches that cover it. There a program
+looks for the patches of its cells, in the patches' order, so that nothing is summed by atomics; sums are float64 and
+wait in a ring of one window's rows where later waves add to them, so that the bits do not depend on the waves.
 
-Bytes per cell of a patch: gather 10, direction 16 (with H v), average 4 where the cell is missing; each but the
-direction once per call. Operations are few.
+Bytes per cell of a patch: gather 10, average 4 where the cell is missing, once per call; direction 4 (with H v 12) per
+iteration. Operations are few.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def direction_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """|score|^2 of each row and, in place, score - gamma H score; an absent part is a null pointer."""
+    """|score|^2 of each row and, unless curved_ptr is None, in place score - gamma H score."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     square = tl.zeros((ROWS,), tl.float32)
     for first in range(0, D, COLUMNS):
@@ -125,8 +125,7 @@ def direction_kernel(
         if curved_ptr is not None:
             curved = tl.load(curved_ptr + cells, mask=inside, other=0.0)
             tl.store(direction_ptr + cells, score - gamma * curved, mask=inside)
-    if score_sq_ptr is not None:
-        tl.store(score_sq_ptr + row, square, mask=row < rows)
+    tl.store(score_sq_ptr + row, square, mask=row < rows)
 
 
 @triton.jit(do_not_specialize=_OF_A_WAVE)
@@ -284,7 +283,7 @@ def gather(series: Any, missing: Any, tables: Tables, patch: Any, first_patch: i
 def direct(direction: Any, curved: Any, score_sq: Any, gamma: float) -> None:
     """direction (n, D) contiguous: the score, replaced by score - gamma curved; score_sq (n,): |score|^2.
 
-    curved (n, D) or None: the score stays. score_sq may be None.
+    curved (n, D) or None: the score stays.
     """
     count, dim = direction.shape
     rows, columns, warps = DIRECTION

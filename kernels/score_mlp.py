@@ -73,28 +73,64 @@ def score_mlp_kernel(
     operand_ptr += program * (ROWS * H)
     state_ptr += program * (ROWS * H)
     for tile in range(program, tl.cdiv(rows, ROWS), tl.num_programs(0)):
-        row = tile * ROWS + tl.arange(0, ROWS)
-        inside = row < rows
-        input_layer(x_ptr, row * x_stride, inside, w1_ptr, state_ptr, D, PADDED, H, ROWS, COLUMNS)
-        tl.debug_barrier()
-        hidden_output(state_ptr, b1_ptr, modulation_ptr, index_ptr, operand_ptr, tile * ROWS, rows, 0, H, ROWS, CHUNK)
-        tl.debug_barrier()
-        hidden_layer(operand_ptr, w2_ptr, state_ptr, True, H, ROWS, HIDDEN)
-        tl.debug_barrier()
-        hidden_output(state_ptr, b2_ptr, modulation_ptr, index_ptr, operand_ptr, tile * ROWS, rows, 1, H, ROWS, CHUNK)
-        tl.debug_barrier()
-        sigma = tl.load(sigma_ptr + row, mask=inside, other=1.0)[:, None]
-        for first in range(0, PADDED, COLUMNS):
-            column = first + tl.arange(0, COLUMNS)
-            score = to_input(operand_ptr, w3_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
-            score = (score + tl.load(b3_ptr + column)[None, :]) / sigma
-            if precision_ptr is not None:
-                score -= gaussian_pull(
-                    x_ptr, row * x_stride, inside, mean_ptr, precision_ptr, column, D, PADDED, ROWS, COLUMNS
-                )
-            shown = inside[:, None] & (column < D)[None, :]
-            tl.store((score_ptr + row * D)[:, None] + column[None, :], score, mask=shown)
-        tl.debug_barrier()  # the scratch is free for the next tile
+        score_tile(
+            x_ptr, sigma_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, w3_ptr, b3_ptr, modulation_ptr, index_ptr, precision_ptr,
+            mean_ptr, score_ptr, operand_ptr, state_ptr, tile * ROWS, rows, x_stride,
+            D, PADDED, H, ROWS, COLUMNS, HIDDEN, CHUNK,
+        )  # fmt: skip
+
+
+@triton.jit
+def score_tile(
+    x_ptr,
+    sigma_ptr,
+    w1_ptr,
+    b1_ptr,
+    w2_ptr,
+    b2_ptr,
+    w3_ptr,
+    b3_ptr,
+    modulation_ptr,
+    index_ptr,
+    precision_ptr,
+    mean_ptr,
+    score_ptr,
+    operand_ptr,
+    state_ptr,
+    first_row,
+    rows,
+    x_stride,
+    D: tl.constexpr,
+    PADDED: tl.constexpr,
+    H: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The tile of rows from first_row (int64) on; operand_ptr and state_ptr: this program's scratch."""
+    row = first_row + tl.arange(0, ROWS)
+    inside = row < rows
+    input_layer(x_ptr, row * x_stride, inside, w1_ptr, state_ptr, D, PADDED, H, ROWS, COLUMNS)
+    tl.debug_barrier()
+    hidden_output(state_ptr, b1_ptr, modulation_ptr, index_ptr, operand_ptr, first_row, rows, 0, H, ROWS, CHUNK)
+    tl.debug_barrier()
+    hidden_layer(operand_ptr, w2_ptr, state_ptr, True, H, ROWS, HIDDEN)
+    tl.debug_barrier()
+    hidden_output(state_ptr, b2_ptr, modulation_ptr, index_ptr, operand_ptr, first_row, rows, 1, H, ROWS, CHUNK)
+    tl.debug_barrier()
+    sigma = tl.load(sigma_ptr + row, mask=inside, other=1.0)[:, None]
+    for first in range(0, PADDED, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        score = to_input(operand_ptr, w3_ptr, column, PADDED, H, ROWS, COLUMNS, HIDDEN)
+        score = (score + tl.load(b3_ptr + column)[None, :]) / sigma
+        if precision_ptr is not None:
+            score -= gaussian_pull(
+                x_ptr, row * x_stride, inside, mean_ptr, precision_ptr, column, D, PADDED, ROWS, COLUMNS
+            )
+        shown = inside[:, None] & (column < D)[None, :]
+        tl.store((score_ptr + row * D)[:, None] + column[None, :], score, mask=shown)
+    tl.debug_barrier()  # the scratch is free for the next tile
 
 
 def configuration(operand_size: int) -> Configuration:

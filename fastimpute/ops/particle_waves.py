@@ -1,7 +1,8 @@
 """`proximal_recursion` through the Triton kernels: wave after wave of patches, from memory allocated once.
 
-A wave's particles stay in the L2 cache over all iterations. Between the gathering of a wave and its average nothing is
-allocated and nobody waits for the GPU: the same kernels at the same addresses, so that a CUDA graph can hold them.
+Where weights are at rest, all iterations of a wave are one launch. Where they move, an iteration is three or four, and
+a wave's particles stay in the L2 cache between them. Either way nothing is allocated then and nobody waits for the GPU:
+the same kernels at the same addresses, so that a CUDA graph can hold them.
 Beside the result, memory is one wave and 8 bytes a patch (16 more where patches without a gap are left out).
 """
 
@@ -97,22 +98,16 @@ class ParticleWaves:
         from fastimpute.kernels.proximal_recursion import Span
 
         begins = torch.arange(0, count, capacity, device=self._patches.starts.device)
-        lasts = (begins + (capacity - 1)).clamp_max(count - 1)
-        ends = torch.stack([begins, lasts])
+        ends = torch.stack([begins, (begins + (capacity - 1)).clamp_max(count - 1)], 1)
         windows = (ends if chosen is None else chosen[ends]) // self._patches.columns.shape[0]
-        rows = self._patches.starts[windows].tolist()  # the one time that the host waits
-        first_rows, last_rows = rows[0], [row + self._patches.window for row in rows[1]]
-        yield from map(
-            Span,
-            range(0, count, capacity),
-            [min(first + capacity, count) for first in range(0, count, capacity)],
-            windows[0].tolist(),
-            (windows[1] + 1).tolist(),
-            first_rows,
-            last_rows,
-            [0, *last_rows[:-1]],
-            [*first_rows[1:], length],
-        )
+        table = torch.cat([windows, self._patches.starts[windows]], 1).tolist()
+        settled = [*(first_row for _, _, first_row, _ in table[1:]), length]
+        carried = 0
+        for number, (first, last, first_row, last_start) in enumerate(table):
+            place, last_row = number * capacity, last_start + self._patches.window
+            places = (place, min(place + capacity, count))
+            yield Span(*places, first, last + 1, first_row, last_row, carried, settled[number])
+            carried = last_row
 
     def _prepare(self, part: _Wave, span: Any, patch: Tensor | None, log_w: Tensor, log_ref: Tensor | None) -> None:
         """Everything of a wave but its values: conditions, noise keys, weights, moments."""
@@ -134,24 +129,24 @@ class ParticleWaves:
             part.moments.zero_()
 
     def _iterate(self, part: _Wave) -> None:
-        """All iterations of one wave: launches only."""
+        """All iterations of one wave: launches only, a single one where weights are at rest."""
         from fastimpute.kernels import particle_step, proximal_recursion
 
         settings = self._settings
-        squares = self._moving_weights and (settings.head == "direct" or settings.gamma > 0)
+        if not self._moving_weights:
+            self._score.loop(part)
+            return
+        drift = float(settings.dissipation)
         for iteration in range(settings.iterations):
             self._score.launch(part)
-            if squares or part.curved is not None:
-                proximal_recursion.direct(
-                    part.direction, part.curved, part.score_sq if squares else None, settings.gamma
-                )
-            if self._moving_weights:
-                self._update_weights(part, iteration)
+            if settings.head == "direct" or part.curved is not None:
+                proximal_recursion.direct(part.direction, part.curved, part.score_sq, settings.gamma)
+            self._update_weights(part, iteration)
+            noise = None if part.keys is None else (part.keys, settings.seed, _SAMPLE, iteration)
+            moments = None if part.moments is None else _adam(part.moments, iteration + 1)
             particle_step.launch(
                 part.x, part.direction, part.mass, part.missing, part.x,
-                eta=settings.eta, drift=1.0 if settings.dissipation else 0.0,
-                noise=None if part.keys is None else (part.keys, settings.seed, _SAMPLE, iteration),
-                moments=None if part.moments is None else _adam(part.moments, iteration + 1),
+                eta=settings.eta, drift=drift, noise=noise, moments=moments,
             )  # fmt: skip
 
     def _update_weights(self, part: _Wave, iteration: int) -> None:
@@ -191,15 +186,15 @@ class _Wave(NamedTuple):
         shape = (capacity, patches.dim)
 
         def floats(*shape: int) -> Tensor:
-            return torch.empty(shape, device=device)
+            return torch.empty(shape, dtype=torch.float32, device=device)
 
         return _Wave(
             floats(*shape),
             floats(*shape),
             torch.empty(shape, dtype=torch.bool, device=device),
             floats(capacity),
-            torch.zeros(capacity, device=device),
-            torch.zeros(capacity, device=device),
+            floats(capacity).zero_(),
+            floats(capacity).zero_(),
             floats(2, capacity),
             floats(capacity) if log_ref else None,
             floats(*shape) if settings.gamma > 0 else None,
@@ -223,14 +218,17 @@ class _Score:
     """The score kernel of one head with its weights and scratch."""
 
     def __init__(self, network: Network, settings: Settings, precision: str) -> None:
-        from fastimpute.kernels import energy_mlp, score_mlp
+        from fastimpute.kernels import energy_mlp, particle_loop, score_mlp
 
         self._network, self._direct, self._hvp = network, settings.head == "direct", settings.gamma > 0
-        self._sigma_value = settings.sigma
+        self._settings = settings
         padded = (score_mlp if self._direct else energy_mlp).padded(network.dim)
         self._pack = triton_pack(network, precision, padded)
         size = self._pack.w1.element_size()
-        self.tiles = score_mlp.configuration(size) if self._direct else energy_mlp.configuration(size, self._hvp)
+        if settings.eta_w == 0:
+            self.tiles = particle_loop.configuration(size, self._direct, self._hvp)
+        else:
+            self.tiles = score_mlp.configuration(size) if self._direct else energy_mlp.configuration(size, self._hvp)
         self._modulation = network.modulation.contiguous()
 
     def reserve(self, capacity: int, device: torch.device) -> None:
@@ -240,11 +238,11 @@ class _Score:
         self._programs = min(multiprocessors(device), -(-capacity // self.tiles.rows))
         size = self._programs * self.tiles.rows * self._network.hidden
         states = size * (1 if self._direct else state_tiles(self._hvp))
-        self._scratch = (
-            torch.empty(size, dtype=self._pack.w1.dtype, device=device),
-            torch.empty(states, device=device),
-        )
-        self._sigma = torch.full((capacity,), self._sigma_value, device=device)
+        operands = torch.empty(size, dtype=self._pack.w1.dtype, device=device)
+        self._scratch = (operands, torch.empty(states, dtype=torch.float32, device=device))
+        self._sigma = torch.full((capacity,), self._settings.sigma, dtype=torch.float32, device=device)
+        steps = [_corrections(step + 1) for step in range(self._settings.iterations if self._settings.adam else 0)]
+        self._corrections = torch.tensor(steps, dtype=torch.float32, device=device)
         indexed = self._network.modulation_index is not None
         self._index = torch.empty(capacity, dtype=torch.int64, device=device) if indexed else None
 
@@ -257,16 +255,45 @@ class _Score:
         """Writes the wave's direction; of the energy head log p and, where wanted, H v as well."""
         from fastimpute.kernels import energy_mlp, score_mlp
 
-        count = len(part.x)
-        index = None if self._index is None else self._index[:count]
-        common: dict[str, Any] = {"programs": self._programs, "tiles": self.tiles}
-        conditions = (self._modulation, index)
+        index, options = self._of(len(part.x))
+        network = (self._pack, self._modulation, index)
         if self._direct:
-            sigma = self._sigma[:count]
-            score_mlp.launch(part.x, sigma, self._pack, *conditions, part.direction, self._scratch, **common)
+            sigma = self._sigma[: len(part.x)]
+            score_mlp.launch(part.x, sigma, *network, part.direction, self._scratch, **options)
         else:
             outputs = (part.log_p, part.direction, part.curved)
-            energy_mlp.launch(part.x, None, self._pack, *conditions, outputs, self._scratch, **common)
+            energy_mlp.launch(part.x, None, *network, outputs, self._scratch, **options)
+
+    def loop(self, part: _Wave) -> None:
+        """Moves the wave's particles through all iterations; their mass stays what it is."""
+        from fastimpute.kernels import particle_loop
+
+        index, options = self._of(len(part.x))
+        settings = self._settings
+        constants = (AdamState.beta1, AdamState.beta2, AdamState.eps)
+        particle_loop.launch(
+            part.x,
+            part.missing,
+            part.mass,
+            self._pack,
+            self._modulation,
+            index,
+            (part.log_p, part.direction, part.curved),
+            self._scratch,
+            sigma=self._sigma[: len(part.x)] if self._direct else None,
+            iterations=settings.iterations,
+            eta=settings.eta,
+            gamma=settings.gamma,
+            drift=float(settings.dissipation),
+            noise=None if part.keys is None else (part.keys, settings.seed, _SAMPLE),
+            moments=None if part.moments is None else (*part.moments, *constants, self._corrections),
+            **options,
+        )
+
+    def _of(self, count: int) -> tuple[Tensor | None, dict[str, Any]]:
+        """Conditions of `count` patches, and how the kernels are laid out."""
+        index = None if self._index is None else self._index[:count]
+        return index, {"programs": self._programs, "tiles": self.tiles}
 
 
 def start_weights(count: int, group: int, log_ref: Tensor | None, like: Tensor) -> Tensor:
@@ -292,5 +319,9 @@ def _owners(columns: Tensor, sensors: int) -> tuple[Tensor, Tensor]:
 
 def _adam(moments: Tensor, step: int) -> tuple[Any, ...]:
     """Adam's moments and numbers at the step-th step as `particle_step`'s kernel takes them."""
-    state = AdamState(moments[0], moments[1], step)
-    return state.m, state.v, state.beta1, state.beta2, state.eps, *state.corrections()
+    return *moments, AdamState.beta1, AdamState.beta2, AdamState.eps, *_corrections(step)
+
+
+def _corrections(step: int) -> tuple[float, float]:
+    """Adam's 1 - beta^step of both moments."""
+    return 1 - AdamState.beta1**step, 1 - AdamState.beta2**step
