@@ -113,8 +113,7 @@ def attention_kernel(
             highest, total, mean = _further(score, present, values, highest, total, mean)
 
     mean /= tl.where(total > 0.0, total, 1.0)[:, :, None]  # without any key it is zero
-    if FEATURES < SIZE:
-        tl.debug_barrier()  # the queries have been read
+    tl.debug_barrier()  # the queries have been read
     tl.store(query_ptr[:, :, None] + feature[None, None, :], mean, mask=asked[:, :, None])
 
 

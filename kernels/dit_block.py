@@ -208,25 +208,38 @@ def _every_row(vector_ptr, ROWS: tl.constexpr, HP: tl.constexpr):
 def _add_gated(
     total, x_ptr, out_ptr, modulation_ptr, condition, WHICH: tl.constexpr, inside, H: tl.constexpr, SHARED: tl.constexpr
 ):
-    """out = x + gate total, half of the columns after the other: together they would not fit the registers."""
-    HALF: tl.constexpr = total.shape[1] // 2
-    left, right = tl.split(tl.permute(tl.reshape(total, (total.shape[0], 2, HALF)), (0, 2, 1)))
-    _add_gated_columns(left, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 0, inside, H, SHARED)
-    tl.debug_barrier()
-    _add_gated_columns(right, x_ptr, out_ptr, modulation_ptr, condition, WHICH, HALF, inside, H, SHARED)
-    tl.debug_barrier()
+    """out = x + gate total, some columns after the others: together they would not fit the registers."""
+    left, right = _halves(total)
+    if total.shape[1] < 256:
+        _add_gated_columns(left, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 0, inside, H, SHARED)
+        _add_gated_columns(right, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 1, inside, H, SHARED)
+    else:
+        first, second = _halves(left)
+        _add_gated_columns(first, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 0, inside, H, SHARED)
+        _add_gated_columns(second, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 1, inside, H, SHARED)
+        third, fourth = _halves(right)
+        _add_gated_columns(third, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 2, inside, H, SHARED)
+        _add_gated_columns(fourth, x_ptr, out_ptr, modulation_ptr, condition, WHICH, 3, inside, H, SHARED)
+
+
+@triton.jit
+def _halves(tile):
+    """Its left and its right columns."""
+    return tl.split(tl.permute(tl.reshape(tile, (tile.shape[0], 2, tile.shape[1] // 2)), (0, 2, 1)))
 
 
 @triton.jit
 def _add_gated_columns(
-    total, x_ptr, out_ptr, modulation_ptr, condition, WHICH: tl.constexpr, FIRST: tl.constexpr, inside,
+    total, x_ptr, out_ptr, modulation_ptr, condition, WHICH: tl.constexpr, NUMBER: tl.constexpr, inside,
     H: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    unit = FIRST + tl.arange(0, total.shape[1])
+    unit = NUMBER * total.shape[1] + tl.arange(0, total.shape[1])
     cells = tl.arange(0, total.shape[0])[:, None] * H + unit[None, :]
     there = inside[:, None] & (unit < H)[None, :]
+    x = tl.load(x_ptr + cells, mask=there, other=0.0)
+    tl.debug_barrier()  # out may be x
     gate = _vector(modulation_ptr, condition, WHICH, unit, inside, H, SHARED)
-    tl.store(out_ptr + cells, tl.load(x_ptr + cells, mask=there, other=0.0) + gate * total, mask=there)
+    tl.store(out_ptr + cells, x + gate * total, mask=there)
 
 
 @triton.jit
@@ -312,9 +325,13 @@ def queries(tokens: int, size: int, operand_size: int) -> int:
 
 
 def slices(sequences: int, tokens: int, windows: int, row_bytes: int) -> int:
-    """Sequences of a launch: whole rounds of windows where they fit the scratch, of `row_bytes` for a token."""
-    most = min(sequences, max(1, SCRATCH_BYTES // (tokens * row_bytes)))
-    return most if most < windows else most // windows * windows
+    """Sequences of a launch, about as many in each: whole rounds of windows where the scratch, `row_bytes` for a token,
+    holds them."""
+    most = max(1, SCRATCH_BYTES // (tokens * row_bytes))
+    together = windows if windows <= most else 1
+    rounds = sequences // together
+    launches = -(-rounds // (most // together))
+    return -(-rounds // launches) * together
 
 
 def launch(

@@ -156,6 +156,7 @@ def test_a_slice_is_whole_rounds_of_windows_where_they_fit(monkeypatch: pytest.M
     assert kernel.slices(1000, 10, 4, 10) == 8
     assert kernel.slices(1000, 10, 20, 10) == 10
     assert kernel.slices(3, 10, 1, 10) == 3
+    assert kernel.slices(11, 10, 1, 10) == 6
     assert kernel.slices(1000, 10**6, 1, 10) == 1
 
 
