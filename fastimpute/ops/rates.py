@@ -29,7 +29,8 @@ def spectrum(
 ) -> Tensor:
     """(n, 4) float64: least and largest eigenvalue of (preconditioned) S_obs, then of S_cond, of each sequence.
 
-    Sequences with the same mask share the work, of the order of T^3.
+    Sequences with the same mask share the work, of the order of T^3 and done in main memory, as it is many small
+    matrices.
 
     Args:
         missing: (n, T) bool. lag_table: (T,). channel_covariance: (d, d) symmetric positive definite; None: identity.
@@ -38,18 +39,18 @@ def spectrum(
     Raises:
         ValueError: the covariance of the frames or of the channels is not positive definite.
     """
-    masks, which = torch.unique(missing, dim=0, return_inverse=True)
-    gamma = head_matrix(lag_table.detach().double())
-    channels = torch.ones(2, dtype=torch.float64)
+    masks, which = torch.unique(missing.cpu(), dim=0, return_inverse=True)
+    gamma = head_matrix(lag_table.detach().cpu().double())
+    channels = gamma.new_ones(2)
     if channel_covariance is not None:
-        channels = _extremes("channel_covariance", channel_covariance.detach().double())
+        channels = _extremes("channel_covariance", channel_covariance.detach().cpu().double())
     rows = [_spectrum_of_mask(mask, gamma, channels, length) for mask in masks]
-    return torch.stack(rows)[which] if rows else torch.ones(0, 4, dtype=torch.float64)
+    return (torch.stack(rows)[which] if rows else gamma.new_ones(0, 4)).to(missing.device)
 
 
 def _spectrum_of_mask(mask: Tensor, gamma: Tensor, channels: Tensor, length: float | None) -> Tensor:
     seen, hidden = torch.nonzero(~mask)[:, 0], torch.nonzero(mask)[:, 0]
-    inner = outer = torch.ones(2, dtype=torch.float64)
+    inner = outer = gamma.new_ones(2)
     observed = gamma[seen][:, seen]
     if len(seen):
         inner = channels * _extremes("lag_table", observed)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops import backends
+from fastimpute.ops.channel_modes import ChannelModes, exponential_links, modes_on_gpu
 from fastimpute.ops.checks import (
     address,
     check_choice,
@@ -25,10 +26,11 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
     wants_grad,
 )
 from fastimpute.ops.lag_heads import head_matrix
-from fastimpute.ops.library import no_gradient, register
+from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
 from fastimpute.ops.rates import OP, Rates, spectral_rates, spectrum
 
 SOLVERS = ("gd", "chebyshev", "cg")
@@ -136,7 +138,7 @@ def _tridiagonal(seen: Tensor, length: float, dtype: torch.dtype, channel_covari
     The kernel is a Markov chain, also on a subset: W = 1 / (1 - r^2) of the steps between neighbours, r their
     correlation, gives B^T W B with B y = y_i - r_i y_previous.
     """
-    position = torch.arange(seen.shape[1])
+    position = torch.arange(seen.shape[1], device=seen.device)
     latest = torch.where(seen, position, -1).cummax(1).values
     previous = torch.cat([torch.full_like(latest[:, :1], -1), latest[:, :-1]], 1)
     linked = seen & (previous >= 0)
@@ -192,7 +194,7 @@ def unrolled_attention(
         solver: "gd" (the paper's; steps 2 / (lmin + lmax)), "chebyshev" or "cg", for both systems.
         length: frames of the exponential kernel whose tridiagonal precision preconditions the inner system; None: no
             preconditioner.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" or "torch".
 
     Returns:
         score (n, T, d), zero at observed frames, in 1 / standardised units, and the conditional mean (n, T, d), x
@@ -230,7 +232,12 @@ def unrolled_attention(
         "channel_covariance": channel_covariance,
     }
     tensors = {**floating, "missing": missing, "rates.outer": outer, "rates.inner": inner}
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(floating, outer, inner)}) == "torch":
+    refusals = {
+        "cpu": lambda: _refusal(floating, outer, inner),
+        "triton": lambda: _triton_refusal(floating, outer, inner),
+    }
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
         return reference(
             v,
             x,
@@ -246,7 +253,7 @@ def unrolled_attention(
             solver=solver,
             length=length,
         )
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     score, filled = run(
         v, x, missing, lag_table, alpha, sigma, mean, channel_covariance, outer, inner, iterations, inner_iterations,
         solver, length,
@@ -288,9 +295,24 @@ def _check_rates(rates: Rates | None, solver: str, sequences: int, iterations: i
 
 
 def _refusal(floating: dict[str, Tensor | None], outer: Tensor | None, inner: Tensor | None) -> str | None:
+    return _gradient_refusal(floating, outer, inner) or kernel_refusal(floating)
+
+
+def _triton_refusal(floating: dict[str, Any], outer: Tensor | None, inner: Tensor | None) -> str | None:
+    from fastimpute.kernels.unrolled_attention import size_refusal
+
+    _, frames, channels = floating["v"].shape
+    return (
+        _gradient_refusal(floating, outer, inner)
+        or triton_refusal(floating, (torch.float32,))
+        or size_refusal(frames, channels)
+    )
+
+
+def _gradient_refusal(floating: dict[str, Tensor | None], outer: Tensor | None, inner: Tensor | None) -> str | None:
     if wants_grad(*floating.values(), outer, inner):
         return "gradients are required, which the kernel does not compute"
-    return kernel_refusal(floating)
+    return None
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
@@ -313,14 +335,14 @@ def _impl(
     length: float | None,
 ) -> tuple[Tensor, Tensor]:
     sequences, frames, channels = v.shape
-    if solver != "cg" and (outer is None or inner is None):
-        spectra = spectrum(missing, lag_table, channel_covariance, length)
-        outer, inner = spectral_rates(solver, spectra, alpha, sigma, iterations, inner_iterations)
+    outer, inner = _rates_of(
+        v, missing, lag_table, alpha, sigma, channel_covariance, outer, inner, iterations, inner_iterations, solver,
+        length,
+    )  # fmt: skip
     score, filled = (torch.empty(sequences, frames, channels, dtype=v.dtype) for _ in range(2))
     v, x = (rows_contiguous(tensor.flatten(1)) for tensor in (v, x))
     missing = rows_contiguous(missing)
-    variance, basis = _channel_modes(channel_covariance)
-    outer, inner = (None if table is None else table.to(v.dtype).contiguous() for table in (outer, inner))
+    variance, basis = (None, None) if channel_covariance is None else ChannelModes.of(channel_covariance)
     dense = [None if tensor is None else tensor.contiguous() for tensor in (lag_table, alpha, sigma, mean)]
     arguments = (
         (sequences, frames, channels),
@@ -339,17 +361,78 @@ def _impl(
     return score, filled
 
 
+def _rates_of(
+    v: Tensor,
+    missing: Tensor,
+    lag_table: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    channel_covariance: Tensor | None,
+    outer: Tensor | None,
+    inner: Tensor | None,
+    iterations: int,
+    inner_iterations: int,
+    solver: str,
+    length: float | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The rates as the kernels read them, from the spectrum where they are not given; None for cg."""
+    if solver != "cg" and (outer is None or inner is None):
+        spectra = spectrum(missing, lag_table, channel_covariance, length)
+        outer, inner = spectral_rates(solver, spectra, alpha, sigma, iterations, inner_iterations)
+    if outer is None or inner is None:
+        return None, None
+    return outer.to(v.dtype).contiguous(), inner.to(v.dtype).contiguous()
+
+
 def _rows(rates: Tensor | None) -> int:
     return 0 if rates is None else rates.shape[0]
 
 
-def _channel_modes(channel_covariance: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Variances and basis (columns) that make the channels independent: no iteration then mixes them."""
-    if channel_covariance is None:
-        return None, None
-    variance, basis = torch.linalg.eigh(channel_covariance.double())
-    dtype = channel_covariance.dtype
-    return variance.to(dtype).contiguous(), basis.to(dtype).contiguous()
+def _triton(
+    v: Tensor,
+    x: Tensor,
+    missing: Tensor,
+    lag_table: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    mean: Tensor | None,
+    channel_covariance: Tensor | None,
+    outer: Tensor | None,
+    inner: Tensor | None,
+    iterations: int,
+    inner_iterations: int,
+    solver: str,
+    length: float | None,
+) -> tuple[Tensor, Tensor]:
+    from fastimpute.kernels import unrolled_attention as kernel
+
+    sequences, frames, channels = v.shape
+    score, filled = (torch.empty(v.shape, dtype=v.dtype, device=v.device) for _ in range(2))
+    if v.numel() == 0:
+        return score, filled
+    rates = _rates_of(
+        v, missing, lag_table, alpha, sigma, channel_covariance, outer, inner, iterations, inner_iterations, solver,
+        length,
+    )  # fmt: skip
+    variance, basis = (None, None) if channel_covariance is None else modes_on_gpu(channel_covariance)
+    tiles = kernel.configuration(frames, channels)
+    programs = kernel.programs(sequences, tiles, multiprocessors(v.device))
+    scratch = torch.empty(programs * kernel.scratch_size(tiles), dtype=v.dtype, device=v.device)
+    with on_device_of(v):
+        kernel.launch(
+            (rows_contiguous(v.flatten(1)), rows_contiguous(x.flatten(1)), rows_contiguous(missing)),
+            (lag_table.contiguous(), None if mean is None else mean.contiguous(), basis, variance),
+            (alpha.contiguous(), sigma.contiguous()),
+            rates,
+            (None, None) if length is None else exponential_links(frames, length, v.device),
+            (score, filled),
+            scratch,
+            iterations=iterations,
+            inner_iterations=inner_iterations,
+            programs=programs,
+            tiles=tiles,
+        )
+    return score, filled
 
 
 def _fake(v: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -363,5 +446,6 @@ _op = register(
     "float? length) -> (Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
-no_gradient("unrolled_attention", "the cpu backend computes no gradients; use backend='torch'")
+no_gradient("unrolled_attention", "the kernels compute no gradients; use backend='torch'")
