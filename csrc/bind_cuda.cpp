@@ -4,9 +4,12 @@
 #include <cstdint>
 
 #include "bind_arguments.h"
+#include "bind_mlp.h"
 #include "common/driver.h"
+#include "common/mlp_pack_cuda.h"
 #include "energy_mlp/energy_mlp_cuda.h"
 #include "particle_step/particle_step_cuda.h"
+#include "score_mlp/score_mlp_cuda.h"
 #include "spt_weights/spt_weights_cuda.h"
 
 // The module `_cuda`: kernels for the current CUDA device. Addresses are the device's, `stream` is a cudaStream_t as an
@@ -82,26 +85,55 @@ void bind_particle_step(py::module_& m) {
         py::arg("x_new_stride"), py::arg("eta"), py::arg("drift"), py::arg("moments"), py::arg("noise"));
 }
 
-void bind_energy_mlp(py::module_& m) {
-    m.def("energy_pack_bytes", &fi::cuda::energy_pack_bytes, py::arg("dim"));
-    m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
+void bind_networks(py::module_& m) {
     m.def(
-        "energy_refusal",
-        [](std::int64_t hidden, std::int64_t dim, bool gaussian) {
-            return fi::cuda::energy_refusal(hidden, dim, gaussian, fi::cuda::shared_limit());
+        "mlp_pack_bytes",
+        [](std::string_view head, std::int64_t dim) { return fi::cuda::mlp_pack_bytes(head_from_name(head), dim); },
+        py::arg("head"), py::arg("dim"));
+    m.def(
+        "mlp_refusal",
+        [](std::string_view head, std::int64_t hidden, std::int64_t dim, bool gaussian) {
+            return fi::cuda::mlp_refusal(head_from_name(head), hidden, dim, gaussian, fi::cuda::shared_limit());
         },
-        py::arg("hidden"), py::arg("dim"), py::arg("gaussian"));
+        py::arg("head"), py::arg("hidden"), py::arg("dim"), py::arg("gaussian"));
     m.def(
-        "pack_energy",
-        [](std::int64_t hidden, std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1, std::uintptr_t w2,
-           std::uintptr_t b2, std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t out) {
+        "pack_mlp",
+        [](std::string_view head, std::int64_t hidden, std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1,
+           std::uintptr_t w2, std::uintptr_t b2, std::uintptr_t w3, std::uintptr_t b3, std::uintptr_t out) {
+            const fi::MlpWeights<float> weights = mlp_weights<float>({hidden, dim, w1, b1, w2, b2, w3, b3, 0, 0});
             const py::gil_scoped_release release;
-            fi::cuda::pack_energy({hidden, dim, at<const float>(w1), at<const float>(b1), at<const float>(w2),
-                                   at<const float>(b2), at<const float>(w3), at<const float>(b3), nullptr, nullptr},
-                                  at<void>(out));
+            fi::cuda::pack_mlp(head_from_name(head), weights, at<void>(out));
         },
-        py::arg("hidden"), py::arg("dim"), py::arg("w1"), py::arg("b1"), py::arg("w2"), py::arg("b2"), py::arg("w3"),
-        py::arg("b3"), py::arg("out"));
+        py::arg("head"), py::arg("hidden"), py::arg("dim"), py::arg("w1"), py::arg("b1"), py::arg("w2"), py::arg("b2"),
+        py::arg("w3"), py::arg("b3"), py::arg("out"));
+}
+
+void bind_score_mlp(py::module_& m) {
+    m.def(
+        "score_mlp",
+        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::int64_t rows, std::uintptr_t x,
+           std::int64_t x_stride, std::uintptr_t sigma, std::uintptr_t modulation, std::int64_t modulation_rows,
+           std::uintptr_t modulation_index, std::uintptr_t score, std::int64_t score_stride) {
+            const fi::cuda::ScoreMlpCuda call = {
+                {rows,
+                 at<const float>(x),
+                 x_stride,
+                 at<const float>(sigma),
+                 {at<const float>(modulation), modulation_rows, at<const std::int64_t>(modulation_index)},
+                 at<float>(score),
+                 score_stride},
+                dim,
+                at<const void>(pack)};
+            const py::gil_scoped_release release;
+            fi::cuda::score_mlp(call, stream);
+        },
+        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("rows"), py::arg("x"), py::arg("x_stride"),
+        py::arg("sigma"), py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"),
+        py::arg("score"), py::arg("score_stride"));
+}
+
+void bind_energy_mlp(py::module_& m) {
+    m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
     m.def(
         "energy_mlp",
         [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t scratch,
@@ -142,5 +174,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("why_unusable", &fi::cuda::why_unusable);
     bind_spt_weights(m);
     bind_particle_step(m);
+    bind_networks(m);
     bind_energy_mlp(m);
+    bind_score_mlp(m);
 }

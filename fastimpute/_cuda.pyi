@@ -41,14 +41,17 @@ def particle_step(
     moments: _Moments,
     noise: _Noise,
 ) -> None: ...
-def energy_pack_bytes(dim: int) -> int:
+def mlp_pack_bytes(head: str, dim: int) -> int:
     """Bytes of a packed network."""
+
+def mlp_refusal(head: str, hidden: int, dim: int, gaussian: bool) -> str | None:
+    """Why the kernels cannot take such a network on the current device; None when they can."""
+
+def pack_mlp(head: str, hidden: int, dim: int, w1: int, b1: int, w2: int, b2: int, w3: int, b3: int, out: int) -> None:
+    """Packs on the host, main memory to main memory: copy `out` to the device."""
 
 def energy_scratch_bytes(want_hvp: bool) -> int:
     """Bytes one call of `energy_mlp` needs on the current device, whatever its rows."""
-
-def pack_energy(hidden: int, dim: int, w1: int, b1: int, w2: int, b2: int, w3: int, b3: int, out: int) -> None:
-    """Packs on the host, main memory to main memory: copy `out` to the device."""
 
 def energy_mlp(
     stream: int,
@@ -72,3 +75,19 @@ def energy_mlp(
     hvp_stride: int,
 ) -> None:
     """bfloat16 operands, float32 sums, width 256, no Gaussian part; indices of the modulation are not checked."""
+
+def score_mlp(
+    stream: int,
+    dim: int,
+    pack: int,
+    rows: int,
+    x: int,
+    x_stride: int,
+    sigma: int,
+    modulation: int,
+    modulation_rows: int,
+    modulation_index: int,
+    score: int,
+    score_stride: int,
+) -> None:
+    """As `energy_mlp`, for the direct head."""

@@ -29,6 +29,7 @@ from fastimpute.ops.energy_mlp import reference as energy_reference
 from fastimpute.ops.network import Network
 from fastimpute.ops.particle_step import AdamState, Noise
 from fastimpute.ops.particle_step import reference as step_reference
+from fastimpute.ops.score_mlp import reference as score_reference
 from fastimpute.ops.spt_weights import reference as weights_reference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,19 +246,80 @@ def test_a_row_has_the_same_bits_in_any_block_and_any_slab(emulated: ctypes.CDLL
         assert same_bits(together, torch.cat(apart))
 
 
+def emulate_score(
+    emulated: ctypes.CDLL,
+    network: Network,
+    x: Tensor,
+    sigma: Tensor,
+    *,
+    warps: int = 1,
+    blocks: int = 1,
+    slab_steps: int = 1,
+) -> Tensor:
+    rows, dim = x.shape
+    score = torch.full((rows, dim), math.nan)
+    weights = (ctypes.c_void_p * 6)(*(tensor.data_ptr() for tensor in network[:6]))
+    emulated.emulate_score_mlp(
+        warps,
+        int64(blocks),
+        slab_steps,
+        int64(rows),
+        int64(dim),
+        weights,
+        pointer(network.modulation),
+        int64(network.modulation.shape[0]),
+        pointer(network.modulation_index),
+        *map(pointer, (x, sigma, score)),
+        int64(dim),
+    )
+    return score
+
+
+# As ENERGY, without the product; a slab of 4 steps holds W1 and W3^T of 24 inputs for good.
+SCORE = [(1, 1, 1, 1, 1, 1), (1, 1, 2, 16, 16, 1), (2, 1, 4, 37, 24, 3), (1, 2, 1, 37, 33, 3), (2, 1, 4, 17, 100, 2)]
+
+
+@pytest.mark.parametrize(("warps", "blocks", "slab", "rows", "dim", "modulations"), SCORE)
+def test_score_of_the_direct_head_is_as_close_as_torch_in_bfloat16(
+    emulated: ctypes.CDLL, warps: int, blocks: int, slab: int, rows: int, dim: int, modulations: int
+) -> None:
+    exact_network = random_network("direct", dim, modulations=modulations, particles=rows)
+    network = to_dtype(exact_network, torch.float32)
+    x, sigma = torch.randn(rows, dim), 0.1 + torch.rand(rows)
+    got = emulate_score(emulated, network, x, sigma, warps=warps, blocks=blocks, slab_steps=slab)
+    wide = to_dtype(network, torch.float64)
+    exact = score_reference(x.double(), *wide[:6], sigma.double(), *wide[6:])
+    peer = score_reference(x, *network[:6], sigma, *network[6:], precision="bf16")
+    assert_close("score", got, exact, peer, "bf16")
+
+
+def test_a_score_has_the_same_bits_in_any_block_and_any_slab(emulated: ctypes.CDLL) -> None:
+    network = to_dtype(random_network("direct", 40), torch.float32)
+    x, sigma = torch.randn(35, 40), 0.1 + torch.rand(35)
+    whole = emulate_score(emulated, network, x, sigma, warps=2, slab_steps=6)
+    parts = [
+        emulate_score(emulated, network, part.contiguous(), level, slab_steps=1)
+        for part, level in zip(x.split([16, 19]), sigma.split([16, 19]), strict=True)
+    ]
+    assert same_bits(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("direct", [0, 1])
 @pytest.mark.parametrize(("code", "warps"), [("sm_80", 2), ("sm_90a", 8)])
-def test_a_block_of_the_network_fits_into_shared_memory(emulated: ctypes.CDLL, code: str, warps: int) -> None:
+def test_a_block_of_the_network_fits_into_shared_memory(
+    emulated: ctypes.CDLL, code: str, warps: int, direct: int
+) -> None:
     for dim in (1, 16, 17, 33, 64, 84, 168, 2048):
         layout = (ctypes.c_int * 3)()
-        emulated.energy_layout(int64(dim), SHARED_LIMIT[code], layout)
+        emulated.mlp_layout(direct, int64(dim), SHARED_LIMIT[code], layout)
         assert layout[0] >= warps
-        assert 1 <= layout[1] <= -(-dim // 16)
+        assert 1 <= layout[1] <= (1 + direct) * -(-dim // 16)
         assert layout[2] <= SHARED_LIMIT[code]
 
 
 def test_a_chip_with_too_little_shared_memory_gets_no_block(emulated: ctypes.CDLL) -> None:
     layout = (ctypes.c_int * 3)()
-    emulated.energy_layout(int64(84), 99 * 1024, layout)
+    emulated.mlp_layout(0, int64(84), 99 * 1024, layout)
     assert layout[0] == 0
 
 
@@ -327,7 +389,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
     return compile_once
 
 
-KERNELS_OF = {"energy_mlp": 2, "particle_step": 8, "spt_weights": 8}
+KERNELS_OF = {"energy_mlp": 2, "particle_step": 8, "score_mlp": 1, "spt_weights": 8}
 every_kernel = pytest.mark.parametrize("op", sorted(KERNELS_OF))
 
 
@@ -361,25 +423,28 @@ def disassembler() -> str | None:
 
 @needs_nvcc
 @pytest.mark.slow
-def test_the_network_runs_on_tensor_cores(compiled: Callable[[str], Compiled]) -> None:
+@pytest.mark.parametrize(("op", "directions"), [("energy_mlp", 2), ("score_mlp", 1)])
+def test_the_network_runs_on_tensor_cores(compiled: Callable[[str], Compiled], op: str, directions: int) -> None:
     tool = disassembler()
     if tool is None:  # the intermediate code tells as much, but for what the assembler might leave out
-        source = ROOT / "csrc" / "energy_mlp" / "energy_mlp.cu"
+        source = ROOT / "csrc" / op / f"{op}.cu"
         options = ["-std=c++20", "--expt-relaxed-constexpr", "-I", str(ROOT / "csrc"), "-arch=sm_80", "-ptx", "-o", "-"]
         listing = subprocess.run(
             [str(TOOLKIT), *options, str(source)], capture_output=True, text=True, check=True
         ).stdout
-        assert listing.count("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32") >= 2 * 2 * 64
+        products = listing.count("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
+        assert products >= KERNELS_OF[op] * directions * 64
         return
-    path = compiled("energy_mlp").path
+    path = compiled(op).path
     listing = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True, check=True).stdout
     functions = listing.split("Function : ")[1:]
-    assert len(functions) == 2 * KERNELS_OF["energy_mlp"]
+    assert len(functions) == 2 * KERNELS_OF[op]
     for function in functions:
-        # Two products with W1 and two with W2, 32 tiles (W1's way back: 2) of one step each; with H v twice that.
+        # A product with W1 and one with W2 each way, 32 tiles (W1's way back: 2) of one step each; with H v twice that.
         products = function.count("HMMA.16816.F32.BF16")
-        assert products >= 3 * 32, function.split()[0]
-        assert function.count("LDSM.16.MT88.4") >= 16, function.split()[0]
+        assert products >= (directions + 1) * 32, function.split()[0]
+        assert function.count("LDSM.16.M88.4") >= 32, function.split()[0]
+        assert function.count("LDSM.16.MT88.4") >= (1, 16)[directions - 1], function.split()[0]
         assert "LDL" not in function, function.split()[0]
         assert "STL" not in function, function.split()[0]
 

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from fastimpute import _native, ops
 from fastimpute.ops import backends
-from fastimpute.ops.cuda_pack import energy_cuda_pack
+from fastimpute.ops.cuda_pack import cuda_pack
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_reference
 from fastimpute.ops.network import Network
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
+from fastimpute.ops.score_mlp import reference as score_reference
+from fastimpute.ops.score_mlp import score_mlp
 from fastimpute.ops.spt_weights import spt_weights
 
 
@@ -90,6 +92,31 @@ def test_energy_and_derivatives(product: str | None) -> None:
         assert_close(name, value, truth, other, "bf16")
 
 
+@pytest.mark.parametrize("levels", [0.3, None])
+def test_score_of_the_direct_head(levels: float | None) -> None:
+    x, network = torch.randn(5, 20), to_dtype(random_network("direct", 20, modulations=3, particles=5), torch.float32)
+    sigma = 0.1 + torch.rand(5) if levels is None else torch.full((5,), levels)
+    given = sigma if levels is None else levels
+    got = score_mlp(
+        torch.randn(5, 33).narrow(1, 4, 20).copy_(x),
+        *network[:6],
+        given,
+        *network[6:],
+        precision="bf16",
+        backend="cuda",
+    )
+    wide = to_dtype(network, torch.float64)
+    exact = score_reference(x.double(), *wide[:6], sigma.double(), *wide[6:])
+    assert_close("score", got, exact, score_reference(x, *network[:6], sigma, *network[6:], precision="bf16"), "bf16")
+
+
+def test_the_direct_head_computes_no_gradient_here() -> None:
+    x, network = torch.randn(5, 20, requires_grad=True), to_dtype(random_network("direct", 20), torch.float32)
+    arguments = (x, *network[:6], 0.1, *network[6:])
+    with pytest.raises(ValueError, match="score_mlp: backend 'cuda' cannot serve: gradients are required"):
+        score_mlp(*arguments, precision="bf16", backend="cuda")
+
+
 def test_the_chain_of_derivatives_stays_on_the_backend() -> None:
     x, network = energy(dim=16)
     leaf = x.clone().requires_grad_()
@@ -102,8 +129,8 @@ def test_the_chain_of_derivatives_stays_on_the_backend() -> None:
 
 def test_weights_are_packed_anew_when_they_change() -> None:
     x, network = energy()
-    pack = energy_cuda_pack(network)
-    assert energy_cuda_pack(network) is pack
+    pack = cuda_pack(network, "energy")
+    assert cuda_pack(network, "energy") is pack
     network.w3.zero_()
     log_p, score = bf16_energy(x, *network)
     assert torch.equal(log_p, network.b3.expand(5))
@@ -134,5 +161,5 @@ def test_double_precision_is_refused() -> None:
 def test_the_binding_checks_what_it_is_given(module: ModuleType) -> None:
     with pytest.raises(ValueError, match="spt_weights: group must be at least 1, got 0"):
         module.spt_weights(0, 1, 0, *[0] * 6, 0.1, 0.1, 0.1, 1.0, False)
-    with pytest.raises(ValueError, match=r"energy_mlp: dim must be in \[1, 2048\], got 0"):
-        module.energy_pack_bytes(0)
+    with pytest.raises(ValueError, match=r"pack_mlp: dim must be in \[1, 2048\], got 0"):
+        module.mlp_pack_bytes("energy", 0)

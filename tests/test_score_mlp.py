@@ -88,7 +88,7 @@ def test_reference_is_the_plain_network() -> None:
 def test_scalar_oracle_in_double_equals_the_reference() -> None:
     network = random_network("direct", 7, 64, modulations=3, particles=9, gaussian=True)
     x, sigma = torch.randn(9, 7).double(), torch.rand(9).double() + 0.1
-    value = op(x, sigma, *network, "fp32")
+    value = op(x, sigma, *network, "fp32", "cpu")
     torch.testing.assert_close(value, score(reference, x, sigma, network), rtol=1e-11, atol=1e-11)
 
 
@@ -153,7 +153,7 @@ def test_gradients_take_the_torch_backend() -> None:
 
 def test_the_registered_op_never_drops_gradients() -> None:
     example = case(24, rows=5)
-    value = op(example.x.clone().requires_grad_(), example.sigma, *example.network, "fp32")
+    value = op(example.x.clone().requires_grad_(), example.sigma, *example.network, "fp32", "cpu")
     with pytest.raises(RuntimeError, match="score_mlp: the kernels compute no gradients"):
         value.sum().backward()
 
@@ -167,7 +167,7 @@ def test_reference_passes_gradcheck() -> None:
 
 def test_opcheck() -> None:
     example = case(24, rows=9, gaussian=True)
-    torch.library.opcheck(op, (example.x, example.sigma, *example.network, "fp32"))
+    torch.library.opcheck(op, (example.x, example.sigma, *example.network, "fp32", "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

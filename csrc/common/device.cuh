@@ -54,7 +54,12 @@ struct Lane {
     __device__ int thread() const { return static_cast<int>(threadIdx.x); }
     __device__ int threads() const { return static_cast<int>(blockDim.x); }
     __device__ std::int64_t block() const { return blockIdx.x; }
-    __device__ std::int64_t blocks() const { return gridDim.x; }
+    // Asked for where it is used: kept for a loop, it would take a register from the loop's body.
+    __device__ std::int64_t blocks() const {
+        std::uint32_t count;
+        asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(count));
+        return count;
+    }
 
     __device__ void sync_block() const { __syncthreads(); }
     __device__ void sync_warp() const { __syncwarp(); }

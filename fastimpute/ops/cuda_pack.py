@@ -1,4 +1,4 @@
-"""The AdaLN energy network as the CUDA kernel reads it: bfloat16 blocks packed on the host, copied to the GPU."""
+"""The AdaLN network as the CUDA kernels read it: bfloat16 blocks packed on the host, copied to the GPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops.checks import address
+from fastimpute.ops.library import on_device_of
 from fastimpute.ops.network import Network
 from fastimpute.ops.pack_cache import PackCache
 
@@ -21,12 +22,12 @@ class CudaPack(NamedTuple):
     values: Tensor
 
     @staticmethod
-    def of(network: Network) -> CudaPack:
+    def of(network: Network, head: str) -> CudaPack:
         """Packs `network`; waits for the weights to be computed."""
         module = _native.cuda()
         weights = [weight.detach().cpu().contiguous() for weight in network[:6]]
-        values = torch.empty(module.energy_pack_bytes(network.dim), dtype=torch.uint8)
-        module.pack_energy(network.hidden, network.dim, *map(address, weights), address(values))
+        values = torch.empty(module.mlp_pack_bytes(head, network.dim), dtype=torch.uint8)
+        module.pack_mlp(head, network.hidden, network.dim, *map(address, weights), address(values))
         return CudaPack(values.to(network.w1.device))
 
     def holds(self, addresses: tuple[int, ...]) -> bool:
@@ -34,7 +35,17 @@ class CudaPack(NamedTuple):
         return False
 
 
-def energy_cuda_pack(network: Network) -> Tensor:
+def cuda_pack(network: Network, head: str) -> Tensor:
     """The pack of these weights, reused as `PackCache` says."""
-    pack: CudaPack = _packs.get(("cuda",), network[:6], lambda: CudaPack.of(network))
+    pack: CudaPack = _packs.get((head,), network[:6], lambda: CudaPack.of(network, head))
     return pack.values
+
+
+def cuda_refusal(network: Network, head: str, precision: str) -> str | None:
+    """Why the CUDA kernels cannot run this network; None when they can."""
+    if precision != "bf16":
+        return f"precision is {precision}, the kernel takes bf16"
+    gaussian = network.precision_matrix is not None
+    with on_device_of(network.w1):
+        reason: str | None = _native.cuda().mlp_refusal(head, network.hidden, network.dim, gaussian)
+    return reason

@@ -20,7 +20,7 @@ from fastimpute.ops.checks import (
     rows_contiguous,
     wants_grad,
 )
-from fastimpute.ops.cuda_pack import energy_cuda_pack
+from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal
 from fastimpute.ops.library import by_backend, library, multiprocessors, on_device_of, register, stream_of
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
@@ -175,13 +175,8 @@ def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str |
 
 
 def _cuda_refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str) -> str | None:
-    refusal = gpu_network_refusal(network, {"x": x, "vector": vector})
-    if refusal is None and precision != "bf16":
-        refusal = f"precision is {precision}, the kernel takes bf16"
-    if refusal is None:
-        with on_device_of(x):
-            refusal = _native.cuda().energy_refusal(network.hidden, network.dim, network.precision_matrix is not None)
-    return refusal
+    tensors = {"x": x, "vector": vector}
+    return gpu_network_refusal(network, tensors) or cuda_refusal(network, "energy", precision)
 
 
 # The registered op takes float32, and float64 through the scalar oracle: what gradcheck needs.
@@ -256,7 +251,7 @@ def _run_triton(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bo
 def _run_cuda(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
     x = rows_contiguous(x)
     vector = None if vector is None else rows_contiguous(vector)
-    pack = energy_cuda_pack(network)
+    pack = cuda_pack(network, "energy")
     modulation = network.modulation.contiguous()
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     rows, dim = x.shape

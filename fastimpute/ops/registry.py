@@ -39,7 +39,7 @@ OPS: dict[str, Op] = {
         Op(
             "score_mlp",
             "AdaLN network with a score head",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512", "avx512bf16"),
         ),
         Op(

@@ -21,12 +21,14 @@ from fastimpute.ops.checks import (
     rows_contiguous,
     wants_grad,
 )
-from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
+from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal
+from fastimpute.ops.library import by_backend, multiprocessors, no_gradient, on_device_of, register, stream_of
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
     Network,
     check_network,
     check_precision,
+    gpu_network_refusal,
     hidden_layers,
     network_refusal,
     product,
@@ -93,7 +95,7 @@ def score_mlp(
         modulation_index: (n,) int64, the row of `modulation` for each particle; None when m is 1.
         precision_matrix: (D, D) symmetric, the Gaussian part's P; None: no Gaussian part.
         mean: (D,), the Gaussian part's mean; given exactly when `precision_matrix` is.
-        backend: "auto", "cpu", "triton" or "torch". Only the torch backend differentiates.
+        backend: "auto", "cpu", "cuda", "triton" or "torch". Only the torch backend differentiates.
         precision: "fp32", or "bf16": bfloat16 operands in the network's matrix products, float32 sums. The Gaussian
         part
             is always float32.
@@ -124,36 +126,42 @@ def score_mlp(
     each = {"x": x, "sigma": sigma if isinstance(sigma, Tensor) else None}
     refusals = {
         "cpu": lambda: _refusal(each, network, precision),
+        "cuda": lambda: _cuda_refusal(each, network, precision),
         "triton": lambda: _triton_refusal(each, network),
     }
     chosen = backends.choose(OP, backend, {**each, **network._asdict()}, refusals)
     if chosen == "torch":
         return reference(x, *network[:6], sigma, *network[6:], precision=precision)
     levels = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    return cast(Tensor, run(x, levels, *network, precision))
+    run = _op if chosen != "cpu" or torch.compiler.is_compiling() else _impl
+    return cast(Tensor, run(x, levels, *network, precision, chosen))
+
+
+_NO_GRADIENT = "gradients are required, which the kernel does not compute"
 
 
 def _refusal(each: dict[str, Tensor | None], network: Network, precision: str) -> str | None:
     if wants_grad(*each.values()):
-        return "gradients are required, which the kernel does not compute"
+        return _NO_GRADIENT
     return kernel_refusal(each) or network_refusal(network, precision, backends.isa())
 
 
 def _triton_refusal(each: dict[str, Tensor | None], network: Network) -> str | None:
     from fastimpute.kernels.score_mlp import WIDTHS
 
+    return _NO_GRADIENT if wants_grad(*each.values()) else triton_network_refusal(network, each, WIDTHS)
+
+
+def _cuda_refusal(each: dict[str, Tensor | None], network: Network, precision: str) -> str | None:
     if wants_grad(*each.values()):
-        return "gradients are required, which the kernel does not compute"
-    return triton_network_refusal(network, each, WIDTHS)
+        return _NO_GRADIENT
+    return gpu_network_refusal(network, each) or cuda_refusal(network, "direct", precision)
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
-def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
-    *parts, precision = rest
-    network = Network(*parts)
+def _run_cpu(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tensor:
     x = rows_contiguous(x)
     sigma = sigma.contiguous()
     modulation = network.modulation.contiguous()
@@ -180,11 +188,9 @@ def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     return score
 
 
-def _triton(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+def _run_triton(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tensor:
     from fastimpute.kernels import score_mlp as kernel
 
-    *parts, precision = rest
-    network = Network(*parts)
     x = rows_contiguous(x)
     pack = triton_pack(network, precision, kernel.padded(network.dim))
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
@@ -202,11 +208,48 @@ def _triton(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     return score
 
 
+def _run_cuda(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tensor:
+    x = rows_contiguous(x)
+    sigma, modulation = sigma.contiguous(), network.modulation.contiguous()
+    index = None if network.modulation_index is None else network.modulation_index.contiguous()
+    pack = cuda_pack(network, "direct")
+    rows, dim = x.shape
+    score = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    with on_device_of(x):
+        _native.cuda().score_mlp(
+            stream_of(x),
+            dim,
+            address(pack),
+            rows,
+            address(x),
+            row_stride(x),
+            address(sigma),
+            address(modulation),
+            modulation.shape[0],
+            address(index),
+            address(score),
+            dim,
+        )
+    return score
+
+
+_run = by_backend({"cpu": _run_cpu, "cuda": _run_cuda, "triton": _run_triton})
+
+
+def _impl(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+    *network, precision, backend = rest
+    return cast(Tensor, _run(x, sigma, Network(*network), precision, backend))
+
+
 def _fake(x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
 _op = register(
-    "score_mlp", f"(Tensor x, Tensor sigma, {NETWORK_SCHEMA}, str precision) -> Tensor", _impl, _fake, _triton
+    "score_mlp",
+    f"(Tensor x, Tensor sigma, {NETWORK_SCHEMA}, str precision, str backend) -> Tensor",
+    _impl,
+    _fake,
+    _impl,
 )
 no_gradient("score_mlp", "the kernels compute no gradients; use backend='torch'")

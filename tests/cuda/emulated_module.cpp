@@ -8,6 +8,7 @@
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
 #include "particle_step/particle_step_cuda.h"
+#include "score_mlp/score_mlp.cuh"
 #include "spt_weights/spt_weights.cuh"
 #include "spt_weights/spt_weights_cuda.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int kHopperShared = 227 * 1024;
 constexpr int kBlocks = 2;
+constexpr int kSlabSteps = 1;
 
 template <bool kAdam, bool kNoise>
 void step(const ParticleStep<float>& params) {
@@ -54,13 +56,20 @@ std::int64_t energy_scratch_bytes(bool want_hvp) {
 }
 
 void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
-    const int slab_steps = 1;
-    std::vector<FourWords> shared((kW2Values + kOperandValues + slab_steps * 16 * kHidden) / 8);
-    const EnergyJob job = {call.args, unpack_energy(call.dim, call.pack), static_cast<std::uint32_t*>(call.scratch),
-                           slab_steps};
+    std::vector<FourWords> shared((kW2Values + kOperandValues + kSlabSteps * kStepValues) / 8);
+    const EnergyJob job = {call.args, unpack_mlp(Head::kEnergy, call.dim, call.pack),
+                           static_cast<std::uint32_t*>(call.scratch), kSlabSteps};
     emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
         auto* memory = reinterpret_cast<std::uint16_t*>(shared.data());
         call.args.want_hvp ? energy_mlp_block<true>(lane, job, memory) : energy_mlp_block<false>(lane, job, memory);
+    });
+}
+
+void score_mlp(const ScoreMlpCuda& call, std::uintptr_t) {
+    std::vector<FourWords> shared((kW2Values + kOperandValues + kSlabSteps * kStepValues) / 8);
+    const ScoreJob job = {call.args, unpack_mlp(Head::kDirect, call.dim, call.pack), kSlabSteps};
+    emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
+        score_mlp_block(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
     });
 }
 

@@ -6,6 +6,7 @@
 #include "emulated_lane.h"
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
+#include "score_mlp/score_mlp.cuh"
 #include "spt_weights/spt_weights.cuh"
 
 using fastimpute::ParticleStep;
@@ -53,6 +54,20 @@ void step(const ParticleStep<float>& params) {
     step<kWide, false, false>(params);
 }
 
+std::vector<fastimpute::cuda::FourWords> packed(fastimpute::Head head, std::int64_t dim, const float* const* weights) {
+    using namespace fastimpute::cuda;
+    std::vector<FourWords> pack(mlp_pack_bytes(head, dim) / sizeof(FourWords));
+    pack_mlp(head,
+             {kHidden, dim, weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], nullptr, nullptr},
+             pack.data());
+    return pack;
+}
+
+std::vector<fastimpute::cuda::FourWords> shared_memory(int warps, int slab_steps) {
+    using namespace fastimpute::cuda;
+    return std::vector<FourWords>((kW2Values + warps * kOperandValues + slab_steps * kStepValues) / 8);
+}
+
 }  // namespace
 
 extern "C" {
@@ -97,14 +112,8 @@ void emulate_energy_mlp(int warps, std::int64_t blocks, int slab_steps, std::int
                         const std::int64_t* index, const float* x, const float* vector, float* log_p, float* score,
                         float* hvp, std::int64_t stride) {
     using namespace fastimpute::cuda;
-    struct alignas(16) Line {
-        std::uint16_t value[8];
-    };
-    std::vector<Line> pack(energy_pack_bytes(dim) / 16);
-    pack_energy(
-        {kHidden, dim, weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], nullptr, nullptr},
-        pack.data());
-    std::vector<Line> shared((kW2Values + warps * kOperandValues + slab_steps * 16 * kHidden) / 8);
+    const std::vector<FourWords> pack = packed(fastimpute::Head::kEnergy, dim, weights);
+    std::vector<FourWords> shared = shared_memory(warps, slab_steps);
     const bool want_hvp = hvp != nullptr;
     std::vector<std::uint32_t> kept(blocks * warps * kept_slots(want_hvp) * kKeptWords, 0xFFFFFFFFu);
     const EnergyJob job = {{rows,
@@ -119,7 +128,7 @@ void emulate_energy_mlp(int warps, std::int64_t blocks, int slab_steps, std::int
                             stride,
                             hvp,
                             stride},
-                           unpack_energy(dim, pack.data()),
+                           unpack_mlp(fastimpute::Head::kEnergy, dim, pack.data()),
                            kept.data(),
                            slab_steps};
     emulated::launch(blocks, warps * 32, [&](const emulated::Lane& lane) {
@@ -128,9 +137,26 @@ void emulate_energy_mlp(int warps, std::int64_t blocks, int slab_steps, std::int
     });
 }
 
+// `weights`: of w1, b1, w2, b2, w3, b3. Index may be null.
+void emulate_score_mlp(int warps, std::int64_t blocks, int slab_steps, std::int64_t rows, std::int64_t dim,
+                       const float* const* weights, const float* modulation, std::int64_t modulation_rows,
+                       const std::int64_t* index, const float* x, const float* sigma, float* score,
+                       std::int64_t stride) {
+    using namespace fastimpute::cuda;
+    const std::vector<FourWords> pack = packed(fastimpute::Head::kDirect, dim, weights);
+    std::vector<FourWords> shared = shared_memory(warps, slab_steps);
+    const ScoreJob job = {{rows, x, stride, sigma, {modulation, modulation_rows, index}, score, stride},
+                          unpack_mlp(fastimpute::Head::kDirect, dim, pack.data()),
+                          slab_steps};
+    emulated::launch(blocks, warps * 32, [&](const emulated::Lane& lane) {
+        score_mlp_block(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
+    });
+}
+
 // (warps, steps of a slab, bytes) of a block.
-void energy_layout(std::int64_t dim, int shared_limit, int* out) {
-    const fastimpute::cuda::Layout layout = fastimpute::cuda::energy_layout(dim, shared_limit);
+void mlp_layout(int direct, std::int64_t dim, int shared_limit, int* out) {
+    const auto head = direct ? fastimpute::Head::kDirect : fastimpute::Head::kEnergy;
+    const fastimpute::cuda::Layout layout = fastimpute::cuda::mlp_layout(head, dim, shared_limit);
     out[0] = layout.warps;
     out[1] = layout.slab_steps;
     out[2] = layout.shared_bytes;

@@ -11,7 +11,7 @@ from triton_kernels.guarded import Guarded, among_nan
 
 from fastimpute.kernels import score_mlp as kernel
 from fastimpute.ops.network import Network
-from fastimpute.ops.score_mlp import _triton, reference
+from fastimpute.ops.score_mlp import _run_triton, reference
 from fastimpute.ops.triton_pack import TritonPack
 
 
@@ -22,7 +22,7 @@ def particles(rows: int, dim: int, hidden: int = 64, **kind: object) -> tuple[Te
 
 
 def scored(x: Tensor, sigma: Tensor, network: Network) -> Tensor:
-    return _triton(x, sigma, *to_dtype(network, torch.float32), "fp32")
+    return _run_triton(x, sigma, to_dtype(network, torch.float32), "fp32")
 
 
 def check(x: Tensor, sigma: Tensor, network: Network) -> None:
