@@ -147,7 +147,7 @@ def dit_block_projection_kernel(
     start = tl.program_id(0).to(tl.int64) * ROWS
     inside = start + row < rows
     qkv_ptr += start * (3 * PART)
-    total = _every_row(b_ptr, ROWS, HP)
+    total = tl.broadcast_to(tl.load(b_ptr + unit)[None, :], (ROWS, HP))
     for begin in range(0, PART, COLUMNS):
         column = begin + tl.arange(0, COLUMNS)
         attended = tl.load(qkv_ptr + (row[:, None] * (3 * PART) + column[None, :]))
@@ -190,18 +190,13 @@ def dit_block_mlp_kernel(
     if operand_ptr is not None:
         operand_ptr += start * HP
         _lay(operand, operand_ptr)
-    total = _every_row(b_down_ptr, ROWS, HP)
+    total = tl.broadcast_to(tl.load(b_down_ptr + unit)[None, :], (ROWS, HP))
     for begin in range(0, INNER, COLUMNS):
         column = begin + tl.arange(0, COLUMNS)
         inner = _product(operand, operand_ptr, w_up_ptr + column * HP, HP, SLAB) + tl.load(b_up_ptr + column)[None, :]
         weights = tl.load(w_down_ptr + (unit[None, :] * INNER + column[:, None]))
         total = tl.dot(_gelu(inner).to(operand.dtype), weights, total, input_precision="ieee")
     _add_gated(total, x_ptr, x_ptr, modulation_ptr, condition, 5, inside, H, SHARED)
-
-
-@triton.jit
-def _every_row(vector_ptr, ROWS: tl.constexpr, HP: tl.constexpr):
-    return tl.broadcast_to(tl.load(vector_ptr + tl.arange(0, HP))[None, :], (ROWS, HP))
 
 
 @triton.jit
