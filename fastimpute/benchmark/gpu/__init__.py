@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep("checks", _all_checks(*which) + [found.as_dict() for found in far_checks(*which)])
     keep("ceilings", ceilings(options.device, options.quick))
     keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED))
-    truth = None if options.week is None else _table(options.week)
+    truth = None if options.week is None else pd.read_csv(options.week).select_dtypes("number").to_numpy(float)
     keep("tasks", [
         _attempt(lambda: week(options.device, truth, options.quick)),
         _attempt(lambda: year(options.device, options.quick)),
@@ -71,7 +71,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder that receives gpu.json")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=7.0, help="shapes that no longer fit are left out")
-    parser.add_argument("--week", type=Path, help="table of the week to fill; simulated traffic otherwise")
+    parser.add_argument("--week", type=Path, help="csv file of the week to fill; simulated traffic otherwise")
     parser.add_argument("--quick", action="store_true", help="tiny shapes: does the script itself work?")
     parser.add_argument("--check", choices=list(OPS), help="only check this op and print JSON")
     options = parser.parse_args(arguments)
@@ -145,12 +145,6 @@ def _attempt(task: Callable[[], dict[str, str | float]]) -> dict[str, str | floa
         return task()
     except (RuntimeError, ValueError) as error:
         return {"failure": f"{type(error).__name__}: {error}".splitlines()[0]}
-
-
-def _table(path: Path) -> Any:
-    from fastimpute import io
-
-    return np.asarray(io.read(path).data, dtype=float)
 
 
 def _without_nan(value: Any) -> Any:
