@@ -5,10 +5,12 @@
 
 #include "bind_arguments.h"
 #include "bind_mlp.h"
+#include "bind_recursion.h"
 #include "common/driver.h"
 #include "common/mlp_pack_cuda.h"
 #include "energy_mlp/energy_mlp_cuda.h"
 #include "particle_step/particle_step_cuda.h"
+#include "proximal_recursion/proximal_recursion_cuda.h"
 #include "score_mlp/score_mlp_cuda.h"
 #include "spt_weights/spt_weights_cuda.h"
 
@@ -167,6 +169,49 @@ void bind_energy_mlp(py::module_& m) {
         py::arg("score"), py::arg("score_stride"), py::arg("hvp"), py::arg("hvp_stride"));
 }
 
+void bind_proximal_recursion(py::module_& m) {
+    const auto call_of = [](std::string_view head, const SeriesTuple& series, const PatchesTuple& patches,
+                            const ConditionTuple& condition, std::int64_t iterations, double eta, const SptTuple& spt,
+                            const AdamTuple& adam, const DissipationTuple& dissipation) {
+        return fi::cuda::RecursionCuda{
+            recursion_args<float>(series, patches, condition, iterations, eta, spt, adam, dissipation),
+            head_from_name(head),
+            1,
+            nullptr,
+            nullptr,
+            0};
+    };
+    m.def("group_refusal", &fi::cuda::group_refusal, py::arg("group"));
+    m.def(
+        "recursion_scratch_bytes",
+        [=](std::string_view head, const SeriesTuple& series, const PatchesTuple& patches,
+            const ConditionTuple& condition, std::int64_t iterations, double eta, const SptTuple& spt,
+            const AdamTuple& adam, const DissipationTuple& dissipation) {
+            return fi::cuda::recursion_scratch_bytes(
+                call_of(head, series, patches, condition, iterations, eta, spt, adam, dissipation));
+        },
+        py::arg("head"), py::arg("series"), py::arg("patches"), py::arg("condition"), py::arg("iterations"),
+        py::arg("eta"), py::arg("spt"), py::arg("adam"), py::arg("dissipation"));
+    m.def(
+        "proximal_recursion",
+        [=](std::uintptr_t stream, std::uintptr_t pack, std::uintptr_t scratch, std::int64_t scratch_bytes,
+            std::int64_t cover, std::string_view head, const SeriesTuple& series, const PatchesTuple& patches,
+            const ConditionTuple& condition, std::int64_t iterations, double eta, const SptTuple& spt,
+            const AdamTuple& adam, const DissipationTuple& dissipation) {
+            fi::cuda::RecursionCuda call =
+                call_of(head, series, patches, condition, iterations, eta, spt, adam, dissipation);
+            call.cover = cover;
+            call.pack = at<const void>(pack);
+            call.scratch = at<void>(scratch);
+            call.scratch_bytes = scratch_bytes;
+            const py::gil_scoped_release release;
+            fi::cuda::proximal_recursion(call, stream);
+        },
+        py::arg("stream"), py::arg("pack"), py::arg("scratch"), py::arg("scratch_bytes"), py::arg("cover"),
+        py::arg("head"), py::arg("series"), py::arg("patches"), py::arg("condition"), py::arg("iterations"),
+        py::arg("eta"), py::arg("spt"), py::arg("adam"), py::arg("dissipation"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -177,4 +222,5 @@ PYBIND11_MODULE(_cuda, m) {
     bind_networks(m);
     bind_energy_mlp(m);
     bind_score_mlp(m);
+    bind_proximal_recursion(m);
 }

@@ -5,6 +5,12 @@ Calls return when the work is queued; the callers keep the memory alive until it
 
 _Moments = tuple[int, int, int, int, float, float, float, float, float]
 _Noise = tuple[int, int, int, int, int, int]
+_Series = tuple[int, int, int, int, int, int, int, int]
+_Patches = tuple[int, int, int, int, int, int]
+_Condition = tuple[int, int, int, float]
+_Spt = tuple[int, int, float, float, float, float, bool, int]
+_Adam = tuple[float, float, float] | None
+_Dissipation = tuple[int, int] | None
 
 def why_unusable() -> str | None: ...
 def spt_weights(
@@ -91,3 +97,37 @@ def score_mlp(
     score_stride: int,
 ) -> None:
     """As `energy_mlp`, for the direct head."""
+
+def group_refusal(group: int) -> str | None:
+    """Why patches cannot share weights in such groups; None when they can."""
+
+def recursion_scratch_bytes(
+    head: str,
+    series: _Series,
+    patches: _Patches,
+    condition: _Condition,
+    iterations: int,
+    eta: float,
+    spt: _Spt,
+    adam: _Adam,
+    dissipation: _Dissipation,
+) -> int:
+    """Bytes of scratch a call of `proximal_recursion` needs on the current device."""
+
+def proximal_recursion(
+    stream: int,
+    pack: int,
+    scratch: int,
+    scratch_bytes: int,
+    cover: int,
+    head: str,
+    series: _Series,
+    patches: _Patches,
+    condition: _Condition,
+    iterations: int,
+    eta: float,
+    spt: _Spt,
+    adam: _Adam,
+    dissipation: _Dissipation,
+) -> None:
+    """Tuples as `_core.proximal_recursion` takes them; `cover`: most patches that share a cell, or more."""

@@ -14,7 +14,8 @@ import pybind11
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = ("common/errors.cpp", "common/noise.cpp", "spt_weights/spt_weights_checks.cpp",
-          "particle_step/particle_step_checks.cpp")  # fmt: skip
+          "particle_step/particle_step_checks.cpp", "proximal_recursion/checks.cpp",
+          "proximal_recursion/recursion_plan_cuda.cpp")  # fmt: skip
 
 
 def build(folder: Path) -> Path:

@@ -274,7 +274,7 @@ def arguments_of_the_op(problem: Problem) -> tuple[Any, ...]:
     network: Network = to_dtype(problem.network, torch.float32)
     tables = (problem.series, problem.missing, problem.starts, problem.columns, problem.window)
     settings = ("energy", 1.0, 2, 0.01, 0.0, 0.04, 0.1, 8.0, 16, False, False, False, 0)
-    return (*tables, *network, *settings, None, "fp32", 1)
+    return (*tables, *network, *settings, None, "fp32", 1, "cpu")
 
 
 def test_opcheck() -> None:

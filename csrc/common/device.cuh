@@ -53,8 +53,17 @@ __device__ __forceinline__ float float_of(std::uint32_t bits) {
 struct Lane {
     __device__ int thread() const { return static_cast<int>(threadIdx.x); }
     __device__ int threads() const { return static_cast<int>(blockDim.x); }
-    __device__ std::int64_t block() const { return blockIdx.x; }
-    // Asked for where it is used: kept for a loop, it would take a register from the loop's body.
+    // Asked for where they are used: kept for a loop, they would take registers from the loop's body.
+    __device__ int thread_anew() const {
+        std::uint32_t index;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+        return static_cast<int>(index);
+    }
+    __device__ std::int64_t block() const {
+        std::uint32_t index;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+        return index;
+    }
     __device__ std::int64_t blocks() const {
         std::uint32_t count;
         asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(count));
@@ -74,6 +83,14 @@ struct Lane {
     }
     __device__ std::uint32_t add(std::uint32_t members, std::uint32_t value) const {
         return __reduce_add_sync(members, value);
+    }
+
+    // Into memory that other blocks write as well. Integers only: sums of floats would depend on the order.
+    __device__ void add_to(std::uint64_t* sum, std::uint64_t value) const {
+        atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
+    }
+    __device__ void set_bits(std::uint64_t* word, std::uint64_t bits) const {
+        atomicOr(reinterpret_cast<unsigned long long*>(word), static_cast<unsigned long long>(bits));
     }
 
     // Two bfloat16 in a word, `low` in the lower half.

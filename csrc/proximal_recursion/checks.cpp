@@ -25,10 +25,7 @@ void check_in(std::string_view name, const std::int64_t* values, std::int64_t co
 }
 
 template <typename T>
-void check_patches(const ProximalRecursionArgs<T>& args) {
-    check_address("starts", args.starts);
-    check_address("columns", args.columns);
-    check_address("log_w", args.log_w);
+void check_tables(const ProximalRecursionArgs<T>& args) {
     check_in("starts", args.starts, args.windows, args.steps - args.window + 1);
     for (std::int64_t s = 1; s < args.windows; ++s) {
         if (args.starts[s] < args.starts[s - 1]) {
@@ -37,10 +34,16 @@ void check_patches(const ProximalRecursionArgs<T>& args) {
         }
     }
     check_in("columns", args.columns, args.sets * args.width, args.sensors);
+    if (args.modulation_index) check_in("modulation_index", args.modulation_index, args.windows, args.modulation_rows);
+}
+
+template <typename T>
+void check_patches(const ProximalRecursionArgs<T>& args) {
+    check_address("starts", args.starts);
+    check_address("columns", args.columns);
+    check_address("log_w", args.log_w);
     check_address("modulation", args.modulation);
-    if (args.modulation_index) {
-        check_in("modulation_index", args.modulation_index, args.windows, args.modulation_rows);
-    } else if (args.modulation_rows != 1) {
+    if (args.modulation_index == nullptr && args.modulation_rows != 1) {
         throw_invalid(kOp, "modulation_rows", "1 without modulation_index",
                       static_cast<long long>(args.modulation_rows));
     }
@@ -69,7 +72,7 @@ void check_steps(const ProximalRecursionArgs<T>& args, Head head) {
 }  // namespace
 
 template <typename T>
-void check_recursion(const ProximalRecursionArgs<T>& args, Head head, std::int64_t dim) {
+void check_recursion_sizes(const ProximalRecursionArgs<T>& args, Head head, std::int64_t dim) {
     check_least("steps", args.steps, 0);
     check_least("sensors", args.sensors, 0);
     check_least("windows", args.windows, 0);
@@ -92,6 +95,14 @@ void check_recursion(const ProximalRecursionArgs<T>& args, Head head, std::int64
     if (args.patches() > 0) check_patches(args);
 }
 
+template <typename T>
+void check_recursion(const ProximalRecursionArgs<T>& args, Head head, std::int64_t dim) {
+    check_recursion_sizes(args, head, dim);
+    if (args.patches() > 0) check_tables(args);
+}
+
+template void check_recursion_sizes<float>(const ProximalRecursionArgs<float>&, Head, std::int64_t);
+template void check_recursion_sizes<double>(const ProximalRecursionArgs<double>&, Head, std::int64_t);
 template void check_recursion<float>(const ProximalRecursionArgs<float>&, Head, std::int64_t);
 template void check_recursion<double>(const ProximalRecursionArgs<double>&, Head, std::int64_t);
 

@@ -59,8 +59,8 @@ struct ProximalRecursionArgs {
     std::int64_t out_stride;
     T* log_w;  // (windows * sets)
 
-    std::int64_t patches() const { return windows * sets; }
-    std::int64_t dim() const { return window * width; }
+    constexpr std::int64_t patches() const { return windows * sets; }
+    constexpr std::int64_t dim() const { return window * width; }
 };
 
 // Throws std::invalid_argument naming the argument. The windows are never materialised: memory beside the output is a
@@ -77,8 +77,10 @@ void proximal_recursion_ref_f64(const MlpWeights<double>& weights, Head head,
 template <typename T>
 void start_weights(const ProximalRecursionArgs<T>& args);
 
-// Throws std::invalid_argument naming the argument.
+// Throws std::invalid_argument naming the argument; the second reads no address.
 template <typename T>
 void check_recursion(const ProximalRecursionArgs<T>& args, Head head, std::int64_t dim);
+template <typename T>
+void check_recursion_sizes(const ProximalRecursionArgs<T>& args, Head head, std::int64_t dim);
 
 }  // namespace fastimpute

@@ -7,6 +7,7 @@ into the missing cells. Patch i = s * G + g holds the window `starts[s] ... star
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastimpute import _native
-from fastimpute.ops import backends
+from fastimpute.ops import backends, recursion_cuda
 from fastimpute.ops.checks import (
     address,
     check_choice,
@@ -27,7 +28,7 @@ from fastimpute.ops.checks import (
     wants_grad,
 )
 from fastimpute.ops.energy_mlp import reference as energy_reference
-from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, no_gradient, on_device_of, register
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
     Network,
@@ -209,7 +210,9 @@ def proximal_recursion(
 
     The cpu kernel never builds an array of windows: beside the result it needs less than 64 MB, however many patches.
     Its bits do not depend on the number of threads, the triton kernels' not on the waves they take the patches in.
-    Observed cells, and cells no patch covers, come back bit for bit.
+    Observed cells, and cells no patch covers, come back bit for bit. The cuda kernel sums the overlaps in integers, so
+    its bits do not depend on a schedule: cells of a patch that diverged (mass times value beyond 2^26 over the patches
+    that share a cell) become NaN.
 
     Args:
         series: (T, N), standardised units, gaps filled by a start. The kernels take float32.
@@ -232,7 +235,7 @@ def proximal_recursion(
         adam: steps by Adam (.9, .999, 1e-8) instead of plain ones.
         dissipation: adds the drift -eta x and the noise sqrt(2 eta) N(0, 1).
         seed: of that noise.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
         precision: "fp32" or "bf16", as in `energy_mlp`.
         threads: of the cpu kernel; None: torch.get_num_threads().
 
@@ -274,15 +277,16 @@ def proximal_recursion(
     }
     refusals = {
         "cpu": lambda: _refusal(series, network, log_ref, precision),
+        "cuda": lambda: recursion_cuda.refusal(series, network, settings, log_ref, precision),
         "triton": lambda: _triton_refusal(series, network, log_ref, settings),
     }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         with torch.no_grad():
             return _recurse(series, missing, patches, network, settings, log_ref, precision)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
+    run = _by_backend if chosen == "cpu" and not torch.compiler.is_compiling() else _op
     workers = torch.get_num_threads() if threads is None else threads
-    series_new, log_w = run(series, missing, *patches, *network, *settings, log_ref, precision, workers)
+    series_new, log_w = run(series, missing, *patches, *network, *settings, log_ref, precision, workers, chosen)
     return series_new, log_w
 
 
@@ -364,9 +368,10 @@ _ADAM = (AdamState.beta1, AdamState.beta2, AdamState.eps)
 _SAMPLE = 0
 
 
-def _impl(
-    series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, window: int, *rest: Any
+def _compiled(
+    backend: str, series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, window: int, *rest: Any
 ) -> tuple[Tensor, Tensor]:
+    """The kernels of `_core` and `_cuda`, which take the same arguments."""
     network, settings = Network(*rest[:10]), Settings(*rest[10:23])
     log_ref, precision, threads = rest[23:]
     series, missing = rows_contiguous(series), rows_contiguous(missing)
@@ -375,8 +380,8 @@ def _impl(
     log_ref = None if log_ref is None else log_ref.contiguous()
     length, sensors = series.shape
     windows, (sets, width) = starts.shape[0], columns.shape
-    series_new = torch.empty(length, sensors, dtype=series.dtype)
-    log_w = torch.empty(windows * sets, dtype=series.dtype)
+    series_new = torch.empty(length, sensors, dtype=series.dtype, device=series.device)
+    log_w = torch.empty(windows * sets, dtype=series.dtype, device=series.device)
     arguments = (
         (
             length,
@@ -405,6 +410,9 @@ def _impl(
         _ADAM if settings.adam else None,
         (settings.seed, _SAMPLE) if settings.dissipation else None,
     )
+    if backend == "cuda":
+        recursion_cuda.run(arguments, Patches(starts, columns, window), network, settings.head, series)
+        return series_new, log_w
     core = _native.core()
     if series.dtype == torch.float64:
         weights = network.dense_weights()
@@ -430,14 +438,21 @@ def _fake(series: Tensor, missing: Tensor, starts: Tensor, columns: Tensor, *res
     return series.new_empty(series.shape), series.new_empty(starts.shape[0] * columns.shape[0])
 
 
+_by_backend = by_backend(
+    {
+        "cpu": functools.partial(_compiled, "cpu"),
+        "cuda": functools.partial(_compiled, "cuda"),
+        "triton": _triton,
+    }
+)
 _op = register(
     "proximal_recursion",
     f"(Tensor series, Tensor missing, Tensor starts, Tensor columns, int window, {NETWORK_SCHEMA}, str head, "
     "float sigma, int iterations, float eta, float gamma, float eta_w, float tau, float bound, "
     "int group, bool robust, bool adam, bool dissipation, int seed, Tensor? log_ref, "
-    "str precision, int threads) -> (Tensor, Tensor)",
-    _impl,
+    "str precision, int threads, str backend) -> (Tensor, Tensor)",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("proximal_recursion", "the kernels compute no gradients; use backend='torch'")

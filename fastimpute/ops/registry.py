@@ -91,7 +91,7 @@ OPS: dict[str, Op] = {
         Op(
             "proximal_recursion",
             "gather patches, iterate score, weights and step, average the overlaps",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             (),  # runs the bodies of the other ops
         ),
         Op(

@@ -51,40 +51,50 @@ class Block {
     int current() const { return current_; }
     int threads() const { return static_cast<int>(fibers_.size()); }
 
-    // Brings `operand`, waits for all of `members`, then gives what each of them brought.
+    // Brings `operand`, waits for all of `members`, then gives what each of them brought. Meetings of the whole block
+    // are counted on their own: its warps may have met inside themselves more or less often.
     template <typename T>
-    std::vector<T> exchange(const std::vector<int>& members, const T& operand) {
+    std::vector<T> exchange(const std::vector<int>& members, const T& operand, bool whole_block = false) {
         static_assert(sizeof(T) <= kOperandBytes);
         Fiber& own = fibers_[current_];
-        std::memcpy(own.operand[own.meetings % 2], &operand, sizeof(T));
-        const std::int64_t meeting = own.meetings++;
-        own.members = members;
+        own.kind = whole_block ? 1 : 0;
+        Meetings& meetings = own.meetings[own.kind];
+        std::memcpy(meetings.operand[meetings.count % 2], &operand, sizeof(T));
+        const std::int64_t meeting = meetings.count++;
+        meetings.members = members;
         own.waits_for = members;
+        const int kind = own.kind;
         swapcontext(&own.context, &scheduler_);
         std::vector<T> brought(members.size());
         for (std::size_t k = 0; k < members.size(); ++k)
-            std::memcpy(&brought[k], fibers_[members[k]].operand[meeting % 2], sizeof(T));
+            std::memcpy(&brought[k], fibers_[members[k]].meetings[kind].operand[meeting % 2], sizeof(T));
         return brought;
     }
 
   private:
     static constexpr std::size_t kStackBytes = 256 * 1024;
 
+    struct Meetings {
+        std::vector<int> members;
+        std::int64_t count = 0;
+        alignas(16) char operand[2][kOperandBytes];
+    };
     struct Fiber {
         ucontext_t context;
         std::vector<char> stack;
         std::vector<int> waits_for;
-        std::vector<int> members;
-        std::int64_t meetings = 0;
-        alignas(16) char operand[2][kOperandBytes];
+        int kind = 0;
+        Meetings meetings[2];  // inside a warp, of the block
         bool done = false;
     };
 
     // Members meet when each has come as often as the waiting one, or already gone on from there.
     bool met(const Fiber& fiber) const {
+        const Meetings& own = fiber.meetings[fiber.kind];
         for (const int other : fiber.waits_for) {
-            if (fibers_[other].meetings < fiber.meetings) return false;
-            if (fibers_[other].meetings == fiber.meetings && fibers_[other].members != fiber.members)
+            const Meetings& theirs = fibers_[other].meetings[fiber.kind];
+            if (theirs.count < own.count) return false;
+            if (theirs.count == own.count && theirs.members != own.members)
                 throw std::logic_error("lanes meet with different partners");
         }
         return true;
@@ -129,11 +139,12 @@ class Lane {
     explicit Lane(const Grid& grid) : grid_(&grid) {}
 
     int thread() const { return grid_->threads->current(); }
+    int thread_anew() const { return thread(); }
     int threads() const { return grid_->threads->threads(); }
     std::int64_t block() const { return grid_->block; }
     std::int64_t blocks() const { return grid_->blocks; }
 
-    void sync_block() const { grid_->threads->exchange(all_threads(), 0); }
+    void sync_block() const { grid_->threads->exchange(all_threads(), 0, true); }
     void sync_warp() const { grid_->threads->exchange(members_of(0xFFFFFFFFu), 0); }
 
     void forget() const {}
@@ -152,6 +163,9 @@ class Lane {
         for (const std::uint32_t part : grid_->threads->exchange(members_of(members), value)) sum += part;
         return sum;
     }
+
+    void add_to(std::uint64_t* sum, std::uint64_t value) const { *sum += value; }
+    void set_bits(std::uint64_t* word, std::uint64_t bits) const { *word |= bits; }
 
     std::uint32_t bf16_pair(float low, float high) const { return bf16_bits(low) | bf16_bits(high) << 16; }
     std::uint32_t half_pair(float low, float high) const { return half_bits(low) | half_bits(high) << 16; }

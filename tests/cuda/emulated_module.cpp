@@ -8,14 +8,27 @@
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
 #include "particle_step/particle_step_cuda.h"
+#include "proximal_recursion/recursion_network.h"
 #include "score_mlp/score_mlp.cuh"
 #include "spt_weights/spt_weights.cuh"
 #include "spt_weights/spt_weights_cuda.h"
 
+namespace {
+
+// Of the device that stands before us.
+int shared_bytes = 227 * 1024;
+int multiprocessors = 2;
+
+}  // namespace
+
+extern "C" void emulate_device(int of_multiprocessors, int of_shared_bytes) {
+    multiprocessors = of_multiprocessors;
+    shared_bytes = of_shared_bytes;
+}
+
 namespace fastimpute::cuda {
 namespace {
 
-constexpr int kHopperShared = 227 * 1024;
 constexpr int kBlocks = 2;
 constexpr int kSlabSteps = 1;
 
@@ -31,7 +44,7 @@ void step(const ParticleStep<float>& params) {
 }  // namespace
 
 std::optional<std::string> why_unusable() { return std::nullopt; }
-int shared_limit() { return kHopperShared; }
+int shared_limit() { return shared_bytes; }
 
 void spt_weights(const SptWeights<float>& params, std::uintptr_t) {
     check_spt_weights(params);
@@ -71,6 +84,37 @@ void score_mlp(const ScoreMlpCuda& call, std::uintptr_t) {
     emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
         score_mlp_block(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
     });
+}
+
+namespace {
+
+RecursionPlan plan_of(const RecursionCuda& call) { return plan_recursion(call, shared_bytes, multiprocessors); }
+
+}  // namespace
+
+std::int64_t recursion_scratch_bytes(const RecursionCuda& call) {
+    std::int64_t bytes = 0;
+    carve_recursion(call, plan_of(call), nullptr, bytes);
+    return bytes;
+}
+
+void proximal_recursion(const RecursionCuda& call, std::uintptr_t) {
+    check_recursion_call(call);
+    const ProximalRecursionArgs<float>& args = call.args;
+    const RecursionPlan plan = plan_of(call);
+    std::int64_t bytes = 0;
+    const RecursionRows rows = carve_recursion(call, plan, call.scratch, bytes);
+    const std::int64_t cells = args.steps * args.sensors;
+    std::fill_n(rows.overlap, 2 * cells, 0);
+    std::vector<FourWords> shared((plan.layout.shared_bytes + kBlockBytes) / sizeof(FourWords));
+    with_recursion_job<emulated::Lane>(call, plan, rows, [&]<class Network>(const auto& job) {
+        emulated::launch(plan.blocks, plan.layout.warps * kWarp, [&](const emulated::Lane& lane) {
+            recursion_block<Network>(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
+        });
+    });
+    constexpr int kThreads = 32;
+    emulated::launch((cells + kThreads - 1) / kThreads, kThreads,
+                     [&](const emulated::Lane& lane) { average_overlaps(lane, args, rows.overlap); });
 }
 
 }  // namespace fastimpute::cuda
