@@ -1,5 +1,8 @@
+"""`python -m fastimpute.benchmark.gpu`: as `bench/gpu.py`, without building anything."""
+
 import sys
 
 from fastimpute.benchmark.gpu import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
