@@ -94,10 +94,10 @@ void bind_networks(py::module_& m) {
         py::arg("head"), py::arg("dim"));
     m.def(
         "mlp_refusal",
-        [](std::string_view head, std::int64_t hidden, std::int64_t dim, bool gaussian) {
-            return fi::cuda::mlp_refusal(head_from_name(head), hidden, dim, gaussian, fi::cuda::shared_limit());
+        [](std::string_view head, std::int64_t hidden, std::int64_t dim) {
+            return fi::cuda::mlp_refusal(head_from_name(head), hidden, dim, fi::cuda::shared_limit());
         },
-        py::arg("head"), py::arg("hidden"), py::arg("dim"), py::arg("gaussian"));
+        py::arg("head"), py::arg("hidden"), py::arg("dim"));
     m.def(
         "pack_mlp",
         [](std::string_view head, std::int64_t hidden, std::int64_t dim, std::uintptr_t w1, std::uintptr_t b1,
@@ -113,9 +113,10 @@ void bind_networks(py::module_& m) {
 void bind_score_mlp(py::module_& m) {
     m.def(
         "score_mlp",
-        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::int64_t rows, std::uintptr_t x,
-           std::int64_t x_stride, std::uintptr_t sigma, std::uintptr_t modulation, std::int64_t modulation_rows,
-           std::uintptr_t modulation_index, std::uintptr_t score, std::int64_t score_stride) {
+        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t precision_matrix,
+           std::uintptr_t mean, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride, std::uintptr_t sigma,
+           std::uintptr_t modulation, std::int64_t modulation_rows, std::uintptr_t modulation_index,
+           std::uintptr_t score, std::int64_t score_stride) {
             const fi::cuda::ScoreMlpCuda call = {
                 {rows,
                  at<const float>(x),
@@ -125,24 +126,27 @@ void bind_score_mlp(py::module_& m) {
                  at<float>(score),
                  score_stride},
                 dim,
-                at<const void>(pack)};
+                at<const void>(pack),
+                at<const float>(precision_matrix),
+                at<const float>(mean)};
             const py::gil_scoped_release release;
             fi::cuda::score_mlp(call, stream);
         },
-        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("rows"), py::arg("x"), py::arg("x_stride"),
-        py::arg("sigma"), py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"),
-        py::arg("score"), py::arg("score_stride"));
+        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("precision_matrix"), py::arg("mean"),
+        py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("sigma"), py::arg("modulation"),
+        py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("score"), py::arg("score_stride"));
 }
 
 void bind_energy_mlp(py::module_& m) {
     m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
     m.def(
         "energy_mlp",
-        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t scratch,
-           std::int64_t scratch_bytes, std::int64_t rows, std::uintptr_t x, std::int64_t x_stride,
-           std::uintptr_t modulation, std::int64_t modulation_rows, std::uintptr_t modulation_index,
-           std::uintptr_t vector, std::int64_t vector_stride, bool want_hvp, std::uintptr_t log_p, std::uintptr_t score,
-           std::int64_t score_stride, std::uintptr_t hvp, std::int64_t hvp_stride) {
+        [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t precision_matrix,
+           std::uintptr_t mean, std::uintptr_t scratch, std::int64_t scratch_bytes, std::int64_t rows, std::uintptr_t x,
+           std::int64_t x_stride, std::uintptr_t modulation, std::int64_t modulation_rows,
+           std::uintptr_t modulation_index, std::uintptr_t vector, std::int64_t vector_stride, bool want_hvp,
+           std::uintptr_t log_p, std::uintptr_t score, std::int64_t score_stride, std::uintptr_t hvp,
+           std::int64_t hvp_stride) {
             const fi::cuda::EnergyMlpCuda call = {
                 {rows,
                  at<const float>(x),
@@ -158,15 +162,18 @@ void bind_energy_mlp(py::module_& m) {
                  hvp_stride},
                 dim,
                 at<const void>(pack),
+                at<const float>(precision_matrix),
+                at<const float>(mean),
                 at<void>(scratch),
                 scratch_bytes};
             const py::gil_scoped_release release;
             fi::cuda::energy_mlp(call, stream);
         },
-        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("scratch"), py::arg("scratch_bytes"),
-        py::arg("rows"), py::arg("x"), py::arg("x_stride"), py::arg("modulation"), py::arg("modulation_rows"),
-        py::arg("modulation_index"), py::arg("vector"), py::arg("vector_stride"), py::arg("want_hvp"), py::arg("log_p"),
-        py::arg("score"), py::arg("score_stride"), py::arg("hvp"), py::arg("hvp_stride"));
+        py::arg("stream"), py::arg("dim"), py::arg("pack"), py::arg("precision_matrix"), py::arg("mean"),
+        py::arg("scratch"), py::arg("scratch_bytes"), py::arg("rows"), py::arg("x"), py::arg("x_stride"),
+        py::arg("modulation"), py::arg("modulation_rows"), py::arg("modulation_index"), py::arg("vector"),
+        py::arg("vector_stride"), py::arg("want_hvp"), py::arg("log_p"), py::arg("score"), py::arg("score_stride"),
+        py::arg("hvp"), py::arg("hvp_stride"));
 }
 
 void bind_proximal_recursion(py::module_& m) {
@@ -177,6 +184,8 @@ void bind_proximal_recursion(py::module_& m) {
             recursion_args<float>(series, patches, condition, iterations, eta, spt, adam, dissipation),
             head_from_name(head),
             1,
+            nullptr,
+            nullptr,
             nullptr,
             nullptr,
             0};
@@ -194,22 +203,26 @@ void bind_proximal_recursion(py::module_& m) {
         py::arg("eta"), py::arg("spt"), py::arg("adam"), py::arg("dissipation"));
     m.def(
         "proximal_recursion",
-        [=](std::uintptr_t stream, std::uintptr_t pack, std::uintptr_t scratch, std::int64_t scratch_bytes,
-            std::int64_t cover, std::string_view head, const SeriesTuple& series, const PatchesTuple& patches,
-            const ConditionTuple& condition, std::int64_t iterations, double eta, const SptTuple& spt,
-            const AdamTuple& adam, const DissipationTuple& dissipation) {
+        [=](std::uintptr_t stream, std::uintptr_t pack, std::uintptr_t precision_matrix, std::uintptr_t mean,
+            std::uintptr_t scratch, std::int64_t scratch_bytes, std::int64_t cover, std::string_view head,
+            const SeriesTuple& series, const PatchesTuple& patches, const ConditionTuple& condition,
+            std::int64_t iterations, double eta, const SptTuple& spt, const AdamTuple& adam,
+            const DissipationTuple& dissipation) {
             fi::cuda::RecursionCuda call =
                 call_of(head, series, patches, condition, iterations, eta, spt, adam, dissipation);
             call.cover = cover;
             call.pack = at<const void>(pack);
+            call.precision = at<const float>(precision_matrix);
+            call.mean = at<const float>(mean);
             call.scratch = at<void>(scratch);
             call.scratch_bytes = scratch_bytes;
             const py::gil_scoped_release release;
             fi::cuda::proximal_recursion(call, stream);
         },
-        py::arg("stream"), py::arg("pack"), py::arg("scratch"), py::arg("scratch_bytes"), py::arg("cover"),
-        py::arg("head"), py::arg("series"), py::arg("patches"), py::arg("condition"), py::arg("iterations"),
-        py::arg("eta"), py::arg("spt"), py::arg("adam"), py::arg("dissipation"));
+        py::arg("stream"), py::arg("pack"), py::arg("precision_matrix"), py::arg("mean"), py::arg("scratch"),
+        py::arg("scratch_bytes"), py::arg("cover"), py::arg("head"), py::arg("series"), py::arg("patches"),
+        py::arg("condition"), py::arg("iterations"), py::arg("eta"), py::arg("spt"), py::arg("adam"),
+        py::arg("dissipation"));
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ def particle_step(
 def mlp_pack_bytes(head: str, dim: int) -> int:
     """Bytes of a packed network."""
 
-def mlp_refusal(head: str, hidden: int, dim: int, gaussian: bool) -> str | None:
+def mlp_refusal(head: str, hidden: int, dim: int) -> str | None:
     """Why the kernels cannot take such a network on the current device; None when they can."""
 
 def pack_mlp(head: str, hidden: int, dim: int, w1: int, b1: int, w2: int, b2: int, w3: int, b3: int, out: int) -> None:
@@ -63,6 +63,8 @@ def energy_mlp(
     stream: int,
     dim: int,
     pack: int,
+    precision_matrix: int,
+    mean: int,
     scratch: int,
     scratch_bytes: int,
     rows: int,
@@ -80,12 +82,14 @@ def energy_mlp(
     hvp: int,
     hvp_stride: int,
 ) -> None:
-    """bfloat16 operands, float32 sums, width 256, no Gaussian part; indices of the modulation are not checked."""
+    """bfloat16 operands, float32 sums, width 256, Gaussian part in float32; the modulation's indices are unchecked."""
 
 def score_mlp(
     stream: int,
     dim: int,
     pack: int,
+    precision_matrix: int,
+    mean: int,
     rows: int,
     x: int,
     x_stride: int,
@@ -117,6 +121,8 @@ def recursion_scratch_bytes(
 def proximal_recursion(
     stream: int,
     pack: int,
+    precision_matrix: int,
+    mean: int,
     scratch: int,
     scratch_bytes: int,
     cover: int,

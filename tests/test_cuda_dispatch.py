@@ -79,9 +79,10 @@ def test_particles_step(with_adam: bool, noisy: bool) -> None:
     torch.testing.assert_close((state.m, state.v), (expected_state.m, expected_state.v))
 
 
+@pytest.mark.parametrize("gaussian", [False, True])
 @pytest.mark.parametrize("product", [None, "score", "vector"])
-def test_energy_and_derivatives(product: str | None) -> None:
-    x, network = energy(modulations=3)
+def test_energy_and_derivatives(product: str | None, gaussian: bool) -> None:
+    x, network = energy(modulations=3, gaussian=gaussian)
     vector = torch.randn(5, 20) if product == "vector" else None
     wanted: dict[str, Any] = {"vector": vector, "hvp": product is not None}
     got = bf16_energy(torch.randn(5, 33).narrow(1, 4, 20).copy_(x), *network, **wanted)
@@ -92,9 +93,11 @@ def test_energy_and_derivatives(product: str | None) -> None:
         assert_close(name, value, truth, other, "bf16")
 
 
+@pytest.mark.parametrize("gaussian", [False, True])
 @pytest.mark.parametrize("levels", [0.3, None])
-def test_score_of_the_direct_head(levels: float | None) -> None:
-    x, network = torch.randn(5, 20), to_dtype(random_network("direct", 20, modulations=3, particles=5), torch.float32)
+def test_score_of_the_direct_head(levels: float | None, gaussian: bool) -> None:
+    x, exact_network = torch.randn(5, 20), random_network("direct", 20, modulations=3, particles=5, gaussian=gaussian)
+    network = to_dtype(exact_network, torch.float32)
     sigma = 0.1 + torch.rand(5) if levels is None else torch.full((5,), levels)
     given = sigma if levels is None else levels
     got = score_mlp(
@@ -108,6 +111,29 @@ def test_score_of_the_direct_head(levels: float | None) -> None:
     wide = to_dtype(network, torch.float64)
     exact = score_reference(x.double(), *wide[:6], sigma.double(), *wide[6:])
     assert_close("score", got, exact, score_reference(x, *network[:6], sigma, *network[6:], precision="bf16"), "bf16")
+
+
+@pytest.mark.parametrize("dim", [1, 31, 33, 64, 97, 130, 260])
+@pytest.mark.parametrize("rows", [1, 17])
+def test_the_gaussian_part_is_as_close_as_torch_in_float32(dim: int, rows: int) -> None:
+    """The networks end in zeros, so that nothing else is left."""
+    x = torch.randn(rows, dim)
+    for head in ("direct", "energy"):
+        network = to_dtype(random_network(head, dim, gaussian=True), torch.float32)
+        network.w3.zero_()
+        network.b3.zero_()
+        assert network.precision_matrix is not None
+        assert network.mean is not None
+        matrix, away = network.precision_matrix.double(), (x - network.mean).double()
+        pull = (x - network.mean) @ network.precision_matrix
+        if head == "direct":
+            got = score_mlp(x, *network[:6], 0.5, *network[6:], precision="bf16", backend="cuda")
+            assert_close("score", got, -away @ matrix, -pull)
+            continue
+        log_p, score, curved = bf16_energy(x, *network, hvp=True)
+        assert_close("log_p", log_p, -0.5 * (away @ matrix * away).sum(1), -0.5 * (pull * (x - network.mean)).sum(1))
+        assert_close("score", score, -away @ matrix, -pull)
+        assert_close("hvp", curved, away @ matrix @ matrix, pull @ network.precision_matrix)
 
 
 def test_the_direct_head_computes_no_gradient_here() -> None:
@@ -143,7 +169,6 @@ def test_weights_are_packed_anew_when_they_change() -> None:
         ({}, "fp32", "precision is fp32, the kernel takes bf16"),
         ({"hidden": 128}, "bf16", "hidden width is 128, the kernel takes 256"),
         ({"dim": 2049}, "bf16", "the particles have 2049 cells, the kernel takes 1 to 2048"),
-        ({"gaussian": True}, "bf16", "there is a Gaussian part, which the kernel does not take"),
     ],
 )
 def test_what_the_energy_kernel_does_not_take_is_refused(kind: dict[str, Any], precision: str, reason: str) -> None:

@@ -46,14 +46,22 @@ class Problem:
     """A series with gaps, 21 overlapping patches of sensor pairs, a sensor that none covers, and a network."""
 
     def __init__(
-        self, head: str = "direct", *, modulations: int = 1, gaussian: bool = False, hidden: int = 256
+        self,
+        head: str = "direct",
+        *,
+        window: int = 7,
+        modulations: int = 1,
+        gaussian: bool = False,
+        hidden: int = 256,
     ) -> None:
         self.series, self.missing = torch.randn(40, 5), torch.rand(40, 5) < 0.3
-        self.starts = torch.arange(0, 35, 5)
+        self.starts = torch.arange(0, 41 - window, 5)
         self.columns = torch.tensor([[0, 1], [1, 2], [3, 0]])
-        self.window, self.head = 7, head
+        self.window, self.head = window, head
         self.network = rounded(
-            random_network(head, 14, hidden, modulations=modulations, particles=len(self.starts), gaussian=gaussian)
+            random_network(
+                head, 2 * window, hidden, modulations=modulations, particles=len(self.starts), gaussian=gaussian
+            )
         )
 
     @property
@@ -110,6 +118,11 @@ def test_each_window_has_its_own_modulation() -> None:
     check(Problem(modulations=5))
 
 
+@pytest.mark.parametrize(("head", "gamma"), [("direct", 0.0), ("energy", 0.01)])
+def test_the_gaussian_part_joins(head: str, gamma: float) -> None:
+    check(Problem(head, gaussian=True), gamma=gamma, rho=0.5)
+
+
 @pytest.mark.parametrize("rho", [math.inf, 0.5])
 def test_reference_measure_per_patch(rho: float) -> None:
     problem = Problem()
@@ -122,9 +135,11 @@ def test_a_group_larger_than_a_warp_updates_is_shared_by_the_block() -> None:
     check(problem, rho=0.5, group=150, iterations=1, robust=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"rho": 0.5, "log_ref": torch.linspace(-1, 1, 21)}], ids=["plain", "weights"])
-def test_bits_depend_on_no_grid(device: ctypes.CDLL, options: dict[str, Any]) -> None:
-    problem = Problem()
+@pytest.mark.parametrize(("window", "rho"), [(7, math.inf), (7, 0.5), (30, math.inf)])
+def test_bits_depend_on_no_grid_and_no_slab(device: ctypes.CDLL, window: int, rho: float) -> None:
+    """Of the network for 60 cells a block of the last device holds a slab at a time, of the others all."""
+    problem = Problem(window=window)
+    options = {"rho": rho, "log_ref": torch.linspace(-1, 1, problem.patches.total)}
     first = problem.run("cuda", adam=True, **options)
     for multiprocessors, shared in ((1, 227 * 1024), (16, 227 * 1024), (1, 163 * 1024)):
         device.emulate_device(multiprocessors, shared)

@@ -85,13 +85,16 @@ void pack_mlp(Head head, const MlpWeights<float>& weights, void* out) {
     }
 }
 
-std::optional<std::string> mlp_refusal(Head head, std::int64_t hidden, std::int64_t dim, bool gaussian,
-                                       int shared_limit) {
+void check_gaussian(const char* op, const float* precision, const float* mean) {
+    if ((precision == nullptr) != (mean == nullptr))
+        throw_invalid(op, "precision_matrix", "given with mean", "only one of them");
+}
+
+std::optional<std::string> mlp_refusal(Head head, std::int64_t hidden, std::int64_t dim, int shared_limit) {
     if (hidden != kHidden)
         return "hidden width is " + std::to_string(hidden) + ", the kernel takes " + std::to_string(kHidden);
     if (dim < 1 || dim > kMaxDim)
         return "the particles have " + std::to_string(dim) + " cells, the kernel takes 1 to " + std::to_string(kMaxDim);
-    if (gaussian) return "there is a Gaussian part, which the kernel does not take";
     if (mlp_layout(head, dim, shared_limit).warps == 0)
         return "the device has " + std::to_string(shared_limit / 1024) +
                " KB of shared memory for a block, too little for the network";

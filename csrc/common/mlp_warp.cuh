@@ -1,5 +1,6 @@
 #pragma once
 
+#include "common/gaussian_pull.cuh"
 #include "common/mlp_tile.cuh"
 
 // The network on a GPU with tensor cores, as far as all heads share it. A warp owns 16 rows and all 256 hidden units of
@@ -29,16 +30,24 @@ struct MlpWarp {
         operands = reinterpret_cast<FourWords*>(shared + kW2Values) + warp() * (kSteps * kWarp) + rank();
         slab = shared + kW2Values + warps() * kOperandValues;
     }
-    // Unsigned divisions: signed ones leave a register each.
+    // Unsigned divisions: signed ones leave a register each. Anew: not kept, where registers are scarcer than time.
     __device__ __forceinline__ int rank() const {
         return static_cast<int>(static_cast<unsigned>(lane.thread()) % kWarp);
+    }
+    __device__ __forceinline__ int rank_anew() const {
+        return static_cast<int>(static_cast<unsigned>(lane.thread_anew()) % kWarp);
     }
     __device__ __forceinline__ int warp() const {
         return static_cast<int>(static_cast<unsigned>(lane.thread()) / kWarp);
     }
+    __device__ __forceinline__ int warp_anew() const {
+        return static_cast<int>(static_cast<unsigned>(lane.thread_anew()) / kWarp);
+    }
     __device__ __forceinline__ int warps() const {
         return static_cast<int>(static_cast<unsigned>(lane.threads()) / kWarp);
     }
+    // The operands of the whole warp, as room for other things.
+    __device__ __forceinline__ void* room() const { return w2 + kW2Values + warp_anew() * kOperandValues; }
 
     // Before the first rows: W2, and the input matrices where all of them fit.
     __device__ void bring_weights() const {
@@ -52,6 +61,11 @@ struct MlpWarp {
     __device__ __forceinline__ bool real(int half) const { return own * kTileRows + g + 8 * half < rows(); }
     __device__ __forceinline__ std::int64_t row(int half) const {
         return static_cast<std::uint32_t>(real(half) ? own * kTileRows + g + 8 * half : rows() - 1);
+    }
+    // One of the tile's 16 rows.
+    __device__ __forceinline__ bool real_row(int nth) const { return own * kTileRows + nth < rows(); }
+    __device__ __forceinline__ std::int64_t nth_row(int nth) const {
+        return static_cast<std::uint32_t>(real_row(nth) ? own * kTileRows + nth : rows() - 1);
     }
     __device__ __forceinline__ int rows() const { return static_cast<int>(job.args.rows); }
     __device__ __forceinline__ void begin_tile(int tile) {
@@ -282,6 +296,13 @@ struct MlpWarp {
         hidden_forward(sums);
         normalise(sums, rstd);
     }
+    // to -= P (from - mean); null: no mean.
+    __device__ __forceinline__ GaussianPull<MlpWarp> pull(const float* mean, const float* from,
+                                                          std::int64_t from_stride, float* to,
+                                                          std::int64_t to_stride) const {
+        return {*this,    static_cast<int>(job.weights.dim), job.weights.precision, mean, from, from_stride, to,
+                to_stride};
+    }
     // LN(a) of a layer becomes the next product's operand h.
     __device__ __forceinline__ void activate(int layer, Accumulators& sums) const {
         each_modulated(layer, [&](int tile, int half, int i, float gain, float shift) {
@@ -289,6 +310,17 @@ struct MlpWarp {
             value = SiluPoint(value, gain, shift).value();
         });
         to_operands(sums);
+    }
+
+    // Blocks take tiles of 16 rows for each of their warps in turn; `evaluate` works on this warp's.
+    template <typename Evaluate>
+    __device__ __forceinline__ void each_tile(const Evaluate& evaluate) {
+        bring_weights();
+        begin_tile(static_cast<int>(lane.block()) * warps() + warp());
+        while ((own - warp_anew()) * kTileRows < rows()) {
+            evaluate();
+            begin_tile(own + static_cast<int>(lane.blocks()) * warps());
+        }
     }
 };
 

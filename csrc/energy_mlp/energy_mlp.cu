@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) energy_mlp_kernel(const 
 void check(const EnergyMlpCuda& call) {
     const EnergyMlpArgs<float>& args = call.args;
     check_network_call(kOp, Head::kEnergy, call.dim, args.rows, args.x, args.x_stride, args.modulation, call.pack);
+    check_gaussian(kOp, call.precision, call.mean);
     check_matrix(kOp, "log_p", args.log_p, args.rows, 1, 1);
     check_matrix(kOp, "score", args.score, args.rows, args.score_stride, call.dim);
     if (args.want_hvp) check_matrix(kOp, "hvp", args.hvp, args.rows, args.hvp_stride, call.dim);
@@ -35,7 +36,8 @@ void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t stream) {
     if (call.args.rows == 0) return;
     const Layout layout = mlp_layout(Head::kEnergy, call.dim, shared_limit());
     check_layout(kOp, layout);
-    const EnergyJob job = {call.args, unpack_mlp(Head::kEnergy, call.dim, call.pack),
+    const EnergyJob job = {call.args,
+                           unpack_mlp(Head::kEnergy, call.dim, call.pack).with_gaussian(call.precision, call.mean),
                            static_cast<std::uint32_t*>(call.scratch), layout.slab_steps};
     const auto kernel = call.args.want_hvp ? energy_mlp_kernel<true> : energy_mlp_kernel<false>;
     launch_network(kOp, kernel, layout, job, stream_of(stream));

@@ -181,22 +181,28 @@ struct EnergyWarp : MlpWarp<Lane, EnergyJob> {
     }
 
     __device__ __forceinline__ void evaluate() {
+        const auto& args = job.args;
         value_and_score();
-        if constexpr (kHvp) hessian_vector();
+        if (job.weights.precision != nullptr) {
+            auto pull = this->pull(job.weights.mean, args.x, args.x_stride, args.score, args.score_stride);
+            pull.take_off();
+            pull.take_off_energy(args.log_p);
+        }
+        if constexpr (kHvp) {
+            hessian_vector();
+            if (job.weights.precision == nullptr) return;
+            const bool given = args.vector != nullptr;
+            this->pull(nullptr, given ? args.vector : args.score, given ? args.vector_stride : args.score_stride,
+                       args.hvp, args.hvp_stride)
+                .take_off();
+        }
     }
 };
 
-// Blocks take tiles of 16 rows for each of their warps in turn.
 template <bool kHvp, class Lane>
 __device__ void energy_mlp_block(const Lane& lane, const EnergyJob& job, std::uint16_t* shared) {
     EnergyWarp<Lane, kHvp> warp(lane, job, shared);
-    warp.bring_weights();
-    const int tiles = (warp.rows() + kTileRows - 1) / kTileRows;
-    for (int first = static_cast<int>(lane.block()) * warp.warps(); first < tiles;
-         first += static_cast<int>(lane.blocks()) * warp.warps()) {
-        warp.begin_tile(first + warp.warp());
-        warp.evaluate();
-    }
+    warp.each_tile([&] { warp.evaluate(); });
 }
 
 }  // namespace fastimpute::cuda

@@ -13,6 +13,8 @@ struct EnergyMlpCuda {
     EnergyMlpArgs<float> args;
     std::int64_t dim;
     const void* pack;
+    const float* precision;  // the Gaussian part; null: none
+    const float* mean;
     void* scratch;
     std::int64_t scratch_bytes;
 };

@@ -10,8 +10,8 @@
 namespace fastimpute::cuda {
 
 // `proximal_recursion` with bfloat16 operands and float32 sums in the network, on the current device: one launch for
-// all iterations of all patches, a small one that averages. Addresses of `args` are the device's, what they hold is not
-// checked; `pack` (of pack_mlp) begins on 16 bytes, `scratch` on 64, and is for this call alone.
+// all iterations of all patches, behind a memset, and a small one that averages. Addresses of `args` are the device's,
+// what they hold is not checked; `pack` (of pack_mlp) begins on 16 bytes, `scratch` on 64, and is for this call alone.
 //
 // The overlaps are summed in integers, so that no order shows: 2^-36 is the least they tell apart. A patch whose mass
 // or mass times value is not finite, or 2^26 / cover and above, makes its missing cells NaN.
@@ -20,6 +20,8 @@ struct RecursionCuda {
     Head head;
     std::int64_t cover;  // most patches that share a cell, or more
     const void* pack;
+    const float* precision;  // the Gaussian part; null: none
+    const float* mean;
     void* scratch;
     std::int64_t scratch_bytes;
 };

@@ -27,7 +27,7 @@ void with_recursion_job(const RecursionCuda& call, const RecursionPlan& plan, co
                         const Body& body) {
     const ProximalRecursionArgs<float>& args = call.args;
     const std::int64_t count = plan.blocks * plan.tile_rows;
-    const MlpCuda weights = unpack_mlp(call.head, args.dim(), call.pack);
+    const MlpCuda weights = unpack_mlp(call.head, args.dim(), call.pack).with_gaussian(call.precision, call.mean);
     const Modulation<float> modulation = {args.modulation, args.modulation_rows, rows.modulation_index};
     if (call.head == Head::kDirect) {
         const ScoreMlpArgs<float> own = {count,      rows.x,         plan.stride, rows.sigma,

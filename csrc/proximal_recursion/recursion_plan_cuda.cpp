@@ -32,6 +32,7 @@ void check_recursion_call(const RecursionCuda& call) {
         if (!holds) throw_invalid(kOp, name, expected, static_cast<long long>(got));
     };
     mlp_pack_bytes(call.head, args.dim());
+    check_gaussian(kOp, call.precision, call.mean);
     check_recursion_sizes(args, call.head, args.dim());
     check(args.group <= kMostGroup || !shares_weights(args), "group", "at most 1024", args.group);
     check(call.cover >= 1 || args.patches() == 0, "cover", "at least 1", call.cover);

@@ -32,20 +32,16 @@ struct ScoreWarp : MlpWarp<Lane, ScoreJob> {
         this->template inputs_back<1>(
             job.args.score, job.args.score_stride,
             [&](int half, std::int64_t column, float sum) { return (sum + job.weights.b3[column]) / sigma[half]; });
+        if (job.weights.precision != nullptr)
+            this->pull(job.weights.mean, job.args.x, job.args.x_stride, job.args.score, job.args.score_stride)
+                .take_off();
     }
 };
 
-// Blocks take tiles of 16 rows for each of their warps in turn.
 template <class Lane>
 __device__ void score_mlp_block(const Lane& lane, const ScoreJob& job, std::uint16_t* shared) {
     ScoreWarp<Lane> warp(lane, job, shared);
-    warp.bring_weights();
-    const int tiles = (warp.rows() + kTileRows - 1) / kTileRows;
-    for (int first = static_cast<int>(lane.block()) * warp.warps(); first < tiles;
-         first += static_cast<int>(lane.blocks()) * warp.warps()) {
-        warp.begin_tile(first + warp.warp());
-        warp.evaluate();
-    }
+    warp.each_tile([&] { warp.evaluate(); });
 }
 
 }  // namespace fastimpute::cuda

@@ -12,6 +12,8 @@ struct ScoreMlpCuda {
     ScoreMlpArgs<float> args;
     std::int64_t dim;
     const void* pack;
+    const float* precision;  // the Gaussian part; null: none
+    const float* mean;
 };
 void score_mlp(const ScoreMlpCuda& call, std::uintptr_t stream);
 

@@ -45,7 +45,13 @@ def cuda_refusal(network: Network, head: str, precision: str) -> str | None:
     """Why the CUDA kernels cannot run this network; None when they can."""
     if precision != "bf16":
         return f"precision is {precision}, the kernel takes bf16"
-    gaussian = network.precision_matrix is not None
     with on_device_of(network.w1):
-        reason: str | None = _native.cuda().mlp_refusal(head, network.hidden, network.dim, gaussian)
+        reason: str | None = _native.cuda().mlp_refusal(head, network.hidden, network.dim)
     return reason
+
+
+def gaussian_part(network: Network) -> tuple[Tensor | None, Tensor | None]:
+    """The precision matrix, rows adjacent, and the mean: beside the pack, as they change from call to call."""
+    if network.precision_matrix is None or network.mean is None:
+        return None, None
+    return network.precision_matrix.contiguous(), network.mean.contiguous()

@@ -20,7 +20,7 @@ from fastimpute.ops.checks import (
     rows_contiguous,
     wants_grad,
 )
-from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal
+from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal, gaussian_part
 from fastimpute.ops.library import by_backend, library, multiprocessors, on_device_of, register, stream_of
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
@@ -251,7 +251,7 @@ def _run_triton(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bo
 def _run_cuda(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
     x = rows_contiguous(x)
     vector = None if vector is None else rows_contiguous(vector)
-    pack = cuda_pack(network, "energy")
+    pack, gaussian = cuda_pack(network, "energy"), gaussian_part(network)
     modulation = network.modulation.contiguous()
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     rows, dim = x.shape
@@ -265,6 +265,7 @@ def _run_cuda(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool
             stream_of(x),
             dim,
             address(pack),
+            *map(address, gaussian),
             address(scratch),
             scratch.numel(),
             rows,

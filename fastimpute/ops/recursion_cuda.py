@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastimpute import _native
 from fastimpute.ops.checks import address, wants_grad
-from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal
+from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal, gaussian_part
 from fastimpute.ops.library import on_device_of, stream_of
 from fastimpute.ops.network import Network, gpu_network_refusal
 from fastimpute.ops.recursion_arguments import Patches, Settings
@@ -40,9 +40,18 @@ def run(arguments: tuple[Any, ...], patches: Patches, network: Network, head: st
     """Queues the kernels; `arguments` are those the cpu kernel takes behind its pack and threads, all on `like`'s
     GPU."""
     module = _native.cuda()
-    pack = cuda_pack(network, head)
+    pack, gaussian = cuda_pack(network, head), gaussian_part(network)
     with on_device_of(like):
         needed = module.recursion_scratch_bytes(head, *arguments)
         scratch = torch.empty(needed, dtype=torch.uint8, device=like.device)
         cover = most_on_a_cell(patches)
-        module.proximal_recursion(stream_of(like), address(pack), address(scratch), needed, cover, head, *arguments)
+        module.proximal_recursion(
+            stream_of(like),
+            address(pack),
+            *map(address, gaussian),
+            address(scratch),
+            needed,
+            cover,
+            head,
+            *arguments,
+        )

@@ -21,7 +21,7 @@ from fastimpute.ops.checks import (
     rows_contiguous,
     wants_grad,
 )
-from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal
+from fastimpute.ops.cuda_pack import cuda_pack, cuda_refusal, gaussian_part
 from fastimpute.ops.library import by_backend, multiprocessors, no_gradient, on_device_of, register, stream_of
 from fastimpute.ops.network import (
     NETWORK_SCHEMA,
@@ -212,7 +212,7 @@ def _run_cuda(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Ten
     x = rows_contiguous(x)
     sigma, modulation = sigma.contiguous(), network.modulation.contiguous()
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
-    pack = cuda_pack(network, "direct")
+    pack, gaussian = cuda_pack(network, "direct"), gaussian_part(network)
     rows, dim = x.shape
     score = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     with on_device_of(x):
@@ -220,6 +220,7 @@ def _run_cuda(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Ten
             stream_of(x),
             dim,
             address(pack),
+            *map(address, gaussian),
             rows,
             address(x),
             row_stride(x),

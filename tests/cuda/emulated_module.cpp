@@ -70,7 +70,8 @@ std::int64_t energy_scratch_bytes(bool want_hvp) {
 
 void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
     std::vector<FourWords> shared((kW2Values + kOperandValues + kSlabSteps * kStepValues) / 8);
-    const EnergyJob job = {call.args, unpack_mlp(Head::kEnergy, call.dim, call.pack),
+    const EnergyJob job = {call.args,
+                           unpack_mlp(Head::kEnergy, call.dim, call.pack).with_gaussian(call.precision, call.mean),
                            static_cast<std::uint32_t*>(call.scratch), kSlabSteps};
     emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
         auto* memory = reinterpret_cast<std::uint16_t*>(shared.data());
@@ -80,7 +81,8 @@ void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
 
 void score_mlp(const ScoreMlpCuda& call, std::uintptr_t) {
     std::vector<FourWords> shared((kW2Values + kOperandValues + kSlabSteps * kStepValues) / 8);
-    const ScoreJob job = {call.args, unpack_mlp(Head::kDirect, call.dim, call.pack), kSlabSteps};
+    const ScoreJob job = {
+        call.args, unpack_mlp(Head::kDirect, call.dim, call.pack).with_gaussian(call.precision, call.mean), kSlabSteps};
     emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
         score_mlp_block(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
     });
