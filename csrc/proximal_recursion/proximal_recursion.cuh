@@ -149,23 +149,40 @@ struct RecursionWarp {
 
     // ---- an iteration ----
 
-    // |s|^2 of a row, then s -> s - gamma H s.
+    // |s|^2 of four rows, then s -> s - gamma H s.
     __device__ __forceinline__ void bend(int row) const {
+        constexpr int kRows = 4;
         const std::int64_t at = first_row() + row;
-        float* direction = job.rows.direction + at * job.stride;
-        const float* hvp = job.rows.hvp + at * job.stride;
+        float* const direction = job.rows.direction + at * job.stride;
+        const float* const hvp = job.rows.hvp + at * job.stride;
         const float gamma = job.args.gamma;
-        float sum = 0;
+        float sum[kRows] = {};
         for (int cell = rank(); cell < job.dim; cell += kWarp) {
-            const float score = direction[cell];
-            sum += score * score;
-            if (gamma > 0) direction[cell] = score - gamma * hvp[cell];
+            float score[kRows];
+            float curved[kRows] = {};
+#pragma unroll
+            for (int k = 0; k < kRows; ++k) {
+                score[k] = direction[k * job.stride + cell];
+                if (gamma > 0) curved[k] = hvp[k * job.stride + cell];
+            }
+#pragma unroll
+            for (int k = 0; k < kRows; ++k) {
+                sum[k] += score[k] * score[k];
+                if (gamma > 0) direction[k * job.stride + cell] = score[k] - gamma * curved[k];
+            }
         }
-        for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += lane.shuffle_xor(kAllLanes, sum, distance);
+#pragma unroll
+        for (int k = 0; k < kRows; ++k) {
+            for (int distance = kWarp / 2; distance > 0; distance /= 2)
+                sum[k] += lane.shuffle_xor(kAllLanes, sum[k], distance);
+        }
         if (rank() != 0) return;
-        job.rows.score_sq[at] = sum;
-        if constexpr (std::is_same_v<Network, ScoreWarp<Lane>>)
-            job.rows.log_p[at] = -0.5f * job.args.sigma * job.args.sigma * sum;
+#pragma unroll
+        for (int k = 0; k < kRows; ++k) {
+            job.rows.score_sq[at + k] = sum[k];
+            if constexpr (std::is_same_v<Network, ScoreWarp<Lane>>)
+                job.rows.log_p[at + k] = -0.5f * job.args.sigma * job.args.sigma * sum[k];
+        }
     }
     // T_x of all rows, a tile of 16 at a time.
     __device__ __forceinline__ void evaluate() {
@@ -178,7 +195,7 @@ struct RecursionWarp {
             const int begin = counter(kBeginCounter);
             if (job.args.eta_w > 0 || job.args.gamma > 0) {
 #pragma unroll 1
-                for (int row = begin; row < begin + kTileRows; ++row) bend(row);
+                for (int row = begin; row < begin + kTileRows; row += 4) bend(row);
             }
             set(kBeginCounter, begin + job.warps * kTileRows);
         }
