@@ -60,6 +60,11 @@ def test_what_a_backend_does_not_take_is_told_and_not_timed() -> None:
     assert [row.candidate for row in rows] == ["eager"]
 
 
+def test_an_op_without_a_kernel_there_is_told() -> None:
+    (found,) = checks.checks_of("score_matching", "cuda", quick=True)
+    assert found.outcome.startswith("refused: no kernel on cuda (cpu: ")
+
+
 def test_every_op_is_checked_and_timed() -> None:
     assert set(checks._SWEEPS) == set(OPS)
     assert {op for op, _, _ in speed.problems(quick=False)} == set(OPS)

@@ -106,7 +106,8 @@ def _all_checks(names: list[str], device: str, quick: bool) -> list[dict[str, An
     """Every op's checks, each in a process of its own, so that compilers run side by side and a crash is one op's."""
 
     def of(op: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
+        # -P: of a checkout in the working directory, not the sources but what was built of them.
+        command = [sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
         done = subprocess.run(
             [*command, *(["--quick"] if quick else [])],
             capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

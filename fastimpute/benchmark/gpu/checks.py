@@ -82,7 +82,11 @@ def refusal(error: Exception) -> str | None:
 
 
 def checks_of(op: str, device: str, quick: bool) -> Iterator[Check]:
-    """All checks of an op."""
+    """All checks of an op; a single one tells that nothing serves it there."""
+    if not usable(op, device):
+        reasons = "; ".join(f"{name}: {backends.probe(name).reason}" for name in OPS[op].backends[:-1])
+        yield Check(op, "", "", "", float("nan"), float("nan"), f"{REFUSED}no kernel on {device} ({reasons})")
+        return
     with torch.device(device):
         for problem in sweep(op, quick):
             for backend in usable(op, device):
