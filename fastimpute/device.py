@@ -19,8 +19,8 @@ def device_of(asked: str) -> torch.device:
         device(type='cpu')
     """
     try:
-        device = torch.device(asked)
-    except (RuntimeError, TypeError):
+        device = torch.device(asked if isinstance(asked, str) else "meta")
+    except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu', 'cuda' or a numbered one as 'cuda:1', got {asked!r}")

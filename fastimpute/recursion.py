@@ -16,6 +16,7 @@ from fastimpute import ops
 from fastimpute.crew import Crew
 from fastimpute.device import tensor_float32
 from fastimpute.nn import EnergyMLP, ScoreMLP
+from fastimpute.ops.library import on_device_of
 from fastimpute.referee import Referee
 from fastimpute.train import window_gaussian
 from fastimpute.train.gaussian_part import GaussianPart
@@ -239,7 +240,7 @@ def alternate(
     for loop, sigma in enumerate(sigmas):
         sampler = PatchSampler(table, generator, mass, place)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
-        with tensor_float32(on_gpu and plan.engine.precision == "bf16"):
+        with on_device_of(series), tensor_float32(on_gpu and plan.engine.precision == "bf16"):
             for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers):
                 pass
         stage = Stage(sigma, net, gaussian)

@@ -13,7 +13,7 @@ of float32. Bytes per row: 8 D + 4 (with H v 12 D + 4, along a vector 16 D + 4).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -31,21 +31,7 @@ from fastimpute.kernels.adaln import (
     silu_slope,
     tile_cells,
 )
-from fastimpute.kernels.matrix import gaussian_pull, hidden_layer, input_layer, inputs, to_input
-
-WIDTHS = (64, 128, 256)
-
-
-class Configuration(NamedTuple):
-    """Rows of a tile, columns of D, of the hidden layer and rows taken at a time, warps, and pipeline stages."""
-
-    rows: int
-    columns: int
-    hidden: int
-    chunk: int
-    warps: int
-    stages: int
-
+from fastimpute.kernels.matrix import Configuration, gaussian_pull, hidden_layer, input_layer, inputs, to_input
 
 # By the size of the operands in bytes and whether H v is wanted. Columns divide the padded D.
 CONFIGURATIONS = {
@@ -54,7 +40,6 @@ CONFIGURATIONS = {
     (2, False): Configuration(64, 32, 32, 16, 8, 3),
     (2, True): Configuration(64, 32, 32, 16, 8, 3),
 }
-PADDING = 32  # D is padded with zeros to a multiple of this
 _SCORE_STATES, _HVP_STATES = 3, 5
 
 
@@ -240,11 +225,6 @@ def configuration(operand_size: int, hvp: bool) -> Configuration:
 def state_tiles(hvp: bool) -> int:
     """float32 tiles (rows, hidden) a program lays aside, besides one of operands."""
     return _HVP_STATES if hvp else _SCORE_STATES
-
-
-def padded(dim: int) -> int:
-    """Columns of w1, precision_matrix and mean as the kernel reads them."""
-    return -(-dim // PADDING) * PADDING
 
 
 def launch(

@@ -7,8 +7,29 @@ row of x begins, `inside` (rows,) which rows exist, `column` (columns,) a run of
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
+
+WIDTHS = (64, 128, 256)  # of the hidden layers
+PADDING = 32  # D is padded with zeros to a multiple of this
+
+
+class Configuration(NamedTuple):
+    """Rows of a tile, columns of D, of the hidden layer and rows taken at a time, warps, and pipeline stages."""
+
+    rows: int
+    columns: int
+    hidden: int
+    chunk: int
+    warps: int
+    stages: int
+
+
+def padded(dim: int) -> int:
+    """Columns of w1, of a direct head's w3, of precision_matrix and mean as the kernels read them."""
+    return -(-dim // PADDING) * PADDING
 
 
 @triton.jit

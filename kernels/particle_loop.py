@@ -18,6 +18,7 @@ import triton.language as tl
 
 from fastimpute.kernels import energy_mlp, score_mlp
 from fastimpute.kernels.energy_mlp import energy_tile
+from fastimpute.kernels.matrix import Configuration
 from fastimpute.kernels.particle_step import adam_direction, cell_noise
 from fastimpute.kernels.score_mlp import score_tile
 
@@ -127,7 +128,7 @@ def particle_loop_kernel(
         tl.debug_barrier()
 
 
-def configuration(operand_size: int, direct: bool, hvp: bool) -> energy_mlp.Configuration | score_mlp.Configuration:
+def configuration(operand_size: int, direct: bool, hvp: bool) -> Configuration:
     """Tiles of the kernel for operands of so many bytes: those of the head's own, but fewer rows at a time with H v."""
     if direct:
         return score_mlp.configuration(operand_size)
@@ -153,7 +154,7 @@ def launch(
     noise: tuple[Any, int, int] | None,
     moments: tuple[Any, ...] | None,
     programs: int,
-    tiles: energy_mlp.Configuration | score_mlp.Configuration,
+    tiles: Configuration,
 ) -> None:
     """Moves the particles on their device.
 

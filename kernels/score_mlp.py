@@ -11,34 +11,19 @@ Operations per row: 2 H (2 D + H); the Gaussian part adds 2 D^2 of float32. Byte
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import triton
 import triton.language as tl
 
 from fastimpute.kernels.adaln import hidden_output
-from fastimpute.kernels.matrix import gaussian_pull, hidden_layer, input_layer, to_input
-
-WIDTHS = (64, 128, 256)
-
-
-class Configuration(NamedTuple):
-    """Rows of a tile, columns of D, of the hidden layer and rows taken at a time, warps, and pipeline stages."""
-
-    rows: int
-    columns: int
-    hidden: int
-    chunk: int
-    warps: int
-    stages: int
-
+from fastimpute.kernels.matrix import Configuration, gaussian_pull, hidden_layer, input_layer, to_input
 
 # By the size of the operands in bytes. Columns divide the padded D.
 CONFIGURATIONS = {
     4: Configuration(32, 16, 16, 16, 8, 2),
     2: Configuration(64, 32, 32, 16, 8, 3),
 }
-PADDING = 32  # D is padded with zeros to a multiple of this
 
 
 @triton.jit
@@ -136,11 +121,6 @@ def score_tile(
 def configuration(operand_size: int) -> Configuration:
     """Tiles of the kernel for operands of so many bytes."""
     return CONFIGURATIONS[operand_size]
-
-
-def padded(dim: int) -> int:
-    """Columns of w1, w3, precision_matrix and elements of b3 and mean as the kernel reads them."""
-    return -(-dim // PADDING) * PADDING
 
 
 def launch(

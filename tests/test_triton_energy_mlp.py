@@ -9,7 +9,8 @@ import torch
 from networks import random_network, to_dtype
 from triton_builds import CAPABILITIES, PLACES, SHARED_MOST, Build, build, run_kernel_tests
 
-from fastimpute.kernels.energy_mlp import configuration, energy_mlp_kernel, padded, state_tiles
+from fastimpute.kernels.energy_mlp import configuration, energy_mlp_kernel, state_tiles
+from fastimpute.kernels.matrix import padded
 from fastimpute.ops.energy_mlp import _triton_refusal
 
 FLOATS = ("x", "b1", "b2", "w3", "b3", "modulation", "log_p", "score", "state")

@@ -11,6 +11,7 @@ from triton_builds import CAPABILITIES, PLACES, SHARED_MOST, Build, build, run_k
 
 from fastimpute.kernels import energy_mlp, particle_loop
 from fastimpute.kernels import proximal_recursion as kernels
+from fastimpute.kernels.matrix import padded
 from fastimpute.kernels.spt_weights import GROUP_MOST
 from fastimpute.ops.proximal_recursion import _triton_refusal
 from fastimpute.ops.recursion_arguments import Settings
@@ -63,7 +64,7 @@ def compiled_loop(capability: int, element: str, head: str, *, hvp: bool = False
     pointers |= {name: kinds.get(name, "fp32") for name, present in optional.items() if present}
     constants: dict[str, Any] = {f"{name}_ptr": None for name, present in optional.items() if not present}
     constants |= {
-        "D": 168, "PADDED": energy_mlp.padded(168), "H": 256, "ROWS": tiles.rows, "COLUMNS": tiles.columns,
+        "D": 168, "PADDED": padded(168), "H": 256, "ROWS": tiles.rows, "COLUMNS": tiles.columns,
         "HIDDEN": tiles.hidden, "CHUNK": tiles.chunk, "SENSORS": 7, "BLOCK": particle_loop.STEP_BLOCK,
         "STATES": 1 if head == "direct" else energy_mlp.state_tiles(hvp),
     }  # fmt: skip

@@ -9,7 +9,8 @@ import torch
 from networks import random_network, to_dtype
 from triton_builds import CAPABILITIES, PLACES, SHARED_MOST, Build, build, run_kernel_tests
 
-from fastimpute.kernels.score_mlp import configuration, padded, score_mlp_kernel
+from fastimpute.kernels.matrix import padded
+from fastimpute.kernels.score_mlp import configuration, score_mlp_kernel
 from fastimpute.ops.score_mlp import _triton_refusal
 
 FLOATS = ("x", "sigma", "b1", "b2", "b3", "modulation", "score", "state")

@@ -169,7 +169,7 @@ def _refusal(x: Tensor, vector: Tensor | None, network: Network, precision: str)
 
 
 def _triton_refusal(x: Tensor, vector: Tensor | None, network: Network) -> str | None:
-    from fastimpute.kernels.energy_mlp import WIDTHS
+    from fastimpute.kernels.matrix import WIDTHS
 
     return triton_network_refusal(network, {"x": x, "vector": vector}, WIDTHS)
 
@@ -220,10 +220,11 @@ def _run_cpu(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool,
 
 def _run_triton(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool, precision: str) -> Outputs:
     from fastimpute.kernels import energy_mlp as kernel
+    from fastimpute.kernels.matrix import padded
 
     x = rows_contiguous(x)
     vector = None if vector is None else rows_contiguous(vector)
-    pack = triton_pack(network, precision, kernel.padded(network.dim))
+    pack = triton_pack(network, precision, padded(network.dim))
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     tiles = kernel.configuration(pack.w1.element_size(), want_hvp)
     programs = min(multiprocessors(x.device), -(-x.shape[0] // tiles.rows))

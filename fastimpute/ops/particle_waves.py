@@ -219,11 +219,11 @@ class _Score:
 
     def __init__(self, network: Network, settings: Settings, precision: str) -> None:
         from fastimpute.kernels import energy_mlp, particle_loop, score_mlp
+        from fastimpute.kernels.matrix import padded
 
         self._network, self._direct, self._hvp = network, settings.head == "direct", settings.gamma > 0
         self._settings = settings
-        padded = (score_mlp if self._direct else energy_mlp).padded(network.dim)
-        self._pack = triton_pack(network, precision, padded)
+        self._pack = triton_pack(network, precision, padded(network.dim))
         size = self._pack.w1.element_size()
         if settings.eta_w == 0:
             self.tiles = particle_loop.configuration(size, self._direct, self._hvp)

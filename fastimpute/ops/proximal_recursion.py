@@ -352,7 +352,7 @@ def _refusal(series: Tensor, network: Network, log_ref: Tensor | None, precision
 
 
 def _triton_refusal(series: Tensor, network: Network, log_ref: Tensor | None, settings: Settings) -> str | None:
-    from fastimpute.kernels.energy_mlp import WIDTHS
+    from fastimpute.kernels.matrix import WIDTHS
     from fastimpute.kernels.spt_weights import GROUP_MOST
 
     if wants_grad(series, log_ref):

@@ -147,7 +147,7 @@ def _refusal(each: dict[str, Tensor | None], network: Network, precision: str) -
 
 
 def _triton_refusal(each: dict[str, Tensor | None], network: Network) -> str | None:
-    from fastimpute.kernels.score_mlp import WIDTHS
+    from fastimpute.kernels.matrix import WIDTHS
 
     return _NO_GRADIENT if wants_grad(*each.values()) else triton_network_refusal(network, each, WIDTHS)
 
@@ -190,9 +190,10 @@ def _run_cpu(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tens
 
 def _run_triton(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tensor:
     from fastimpute.kernels import score_mlp as kernel
+    from fastimpute.kernels.matrix import padded
 
     x = rows_contiguous(x)
-    pack = triton_pack(network, precision, kernel.padded(network.dim))
+    pack = triton_pack(network, precision, padded(network.dim))
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     tiles = kernel.configuration(pack.w1.element_size())
     programs = min(multiprocessors(x.device), -(-x.shape[0] // tiles.rows))

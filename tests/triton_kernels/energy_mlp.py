@@ -10,6 +10,7 @@ from torch import Tensor
 from triton_kernels.guarded import Guarded, among_nan
 
 from fastimpute.kernels import energy_mlp as kernel
+from fastimpute.kernels.matrix import padded
 from fastimpute.ops.energy_mlp import _run_triton, reference
 from fastimpute.ops.network import Network
 from fastimpute.ops.triton_pack import TritonPack, triton_pack
@@ -65,7 +66,7 @@ def test_many_tiles_share_the_scratch_of_few_programs() -> None:
 def test_16_bit_operands_match_a_reference_that_rounds_them() -> None:
     x, network = particles(33, 24)
     single = to_dtype(network, torch.float32)
-    pack = TritonPack.of(single, torch.float16, kernel.padded(24))
+    pack = TritonPack.of(single, torch.float16, padded(24))
     tiles = kernel.configuration(2, hvp=True)
     size = tiles.rows * 64
     scratch = (

@@ -10,6 +10,7 @@ from torch import Tensor
 from triton_kernels.guarded import Guarded, among_nan
 
 from fastimpute.kernels import score_mlp as kernel
+from fastimpute.kernels.matrix import padded
 from fastimpute.ops.network import Network
 from fastimpute.ops.score_mlp import _run_triton, reference
 from fastimpute.ops.triton_pack import TritonPack
@@ -57,7 +58,7 @@ def test_many_tiles_share_the_scratch_of_few_programs() -> None:
 def test_16_bit_operands_match_a_reference_that_rounds_them() -> None:
     x, sigma, network = particles(33, 24)
     single = to_dtype(network, torch.float32)
-    pack = TritonPack.of(single, torch.float16, kernel.padded(24))
+    pack = TritonPack.of(single, torch.float16, padded(24))
     tiles = kernel.configuration(2)
     scratch = torch.full((tiles.rows * 64,), torch.nan, dtype=torch.float16), torch.full((tiles.rows * 64,), torch.nan)
     out = Guarded(33, 24)
