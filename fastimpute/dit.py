@@ -78,6 +78,8 @@ class DiTImputer(IntervalImputer[DiTState]):
         >>> filled, draws = imputer.transform(X), imputer.sample(X, n_samples=50)  # doctest: +SKIP
     """
 
+    bytes_per_cell = 2500
+
     def __init__(
         self,
         *,
@@ -223,12 +225,11 @@ class DiTImputer(IntervalImputer[DiTState]):
             model = Denoising(self.state_.base.bind(long, table), self.state_.net, workers, self.precision)
             yield Draws(model, long, long.missing, long.missing, table, count, plan(self.evaluations), seed)
 
-    def _interval_series(
+    def _spread_series(
         self, series: Series, state: DiTState, level: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.floating[Any]]]:
         mean, deviation = self._fill(series, state)
-        half = state.calibrated.intervals.radius(distance_class(series.missing), level) * deviation
-        return mean - half, mean + half
+        return mean, state.calibrated.intervals.radius(distance_class(series.missing), level) * deviation
 
     def _pack_state(self, state: DiTState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return pack_dit(state)

@@ -81,6 +81,8 @@ class GaussianImputer(IntervalImputer[GaussianState]):
         >>> filled, (lower, upper) = imputer.transform(X), imputer.predict_interval(X)  # doctest: +SKIP
     """
 
+    bytes_per_cell = 1300
+
     def __init__(
         self,
         *,
@@ -129,12 +131,11 @@ class GaussianImputer(IntervalImputer[GaussianState]):
         mean, deviation = fill(state.base.bind(long, table), long, long.missing, table)
         return Filling(mean[: series.shape[0]], deviation[: series.shape[0]])
 
-    def _interval_series(
+    def _spread_series(
         self, series: Series, state: GaussianState, level: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.floating[Any]]]:
         mean, deviation = self._fill(series, state)
-        half = state.calibration.radius(distance_class(series.missing), level) * deviation
-        return mean - half, mean + half
+        return mean, state.calibration.radius(distance_class(series.missing), level) * deviation
 
     def _pack_state(self, state: GaussianState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, base = state.base.pack()

@@ -35,6 +35,7 @@ class BaseImputer(ABC, Generic[State]):
     or the series: an interrupted `fit` then leaves the imputer as it was before.
 
     Attributes:
+        bytes_per_cell: memory that fitting or filling takes at most, beside the table, per cell of it.
         n_features_in_: number of sensors, after fit.
         feature_names_in_: (N,) object array of sensor names, after fit on data that has names.
         live_: (N,) bool, which sensors had any observation in fit.
@@ -43,6 +44,7 @@ class BaseImputer(ABC, Generic[State]):
     """
 
     all_missing: str
+    bytes_per_cell: ClassVar[int]
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
     live_: NDArray[np.bool_]
@@ -90,6 +92,21 @@ class BaseImputer(ABC, Generic[State]):
         layout, series, live = self._open_for_fit(X)
         state = self._fit_series(series.select(np.flatnonzero(live)))
         self._keep_fit(layout, series.scaler, live, state)
+        return self
+
+    def fit_sample(self, X: Any, scaler: Scaler) -> Self:
+        """Learn from some rows of data too large to be learned from as a whole.
+
+        Args:
+            X: as for `fit`, with an observation of every sensor that the scaler knows.
+            scaler: mean and deviation of each sensor over all of the data, NaN for one never observed.
+
+        Raises:
+            TypeError, ValueError: as `fit`.
+        """
+        layout, series, live = self._open_for_fit(X, scaler)
+        state = self._fit_series(series.select(np.flatnonzero(live)))
+        self._keep_fit(layout, scaler, live, state)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -200,11 +217,11 @@ class BaseImputer(ABC, Generic[State]):
     def _param_names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
-    def _open_for_fit(self, X: Any) -> tuple[Layout, Series, NDArray[np.bool_]]:
+    def _open_for_fit(self, X: Any, scaler: Scaler | None = None) -> tuple[Layout, Series, NDArray[np.bool_]]:
         if self.all_missing not in ALL_MISSING:
             raise ValueError(f"all_missing must be one of {', '.join(ALL_MISSING)}, got {self.all_missing!r}")
         layout = read_layout(X)
-        series = Series.from_layout(layout)
+        series = Series.from_layout(layout, scaler)
         live: NDArray[np.bool_] = np.asarray(~series.missing.all(axis=0))
         if not live.any():
             raise ValueError(f"X of shape {series.shape} has no observed cell at all")

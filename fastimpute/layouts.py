@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Layout:
         index: time index of the T rows, None where there is none.
         segments: (S, 2) int64 row ranges (start, stop) of independent series; one for 2-D input.
         restore: (filled (T, N) in the user's units, cells (T, N) to take from it) -> same type as the input.
+        first_row: where the rows begin in a longer table that they were cut from: the start of a frame's RangeIndex.
     """
 
     raw: FloatTable
@@ -40,6 +41,7 @@ class Layout:
     index: pd.DatetimeIndex | None
     segments: NDArray[np.int64]
     restore: Restore
+    first_row: int = 0
 
 
 def read_layout(X: Any) -> Layout:
@@ -143,7 +145,7 @@ def _read_tensor(X: Any) -> Layout:
             out[where] = values.to(device=out.device, dtype=out.dtype)
         return out
 
-    return Layout(layout.raw, layout.names, layout.named, layout.index, layout.segments, restore)
+    return replace(layout, restore=restore)
 
 
 def _read_dict(X: dict[Any, Any]) -> Layout:
@@ -154,7 +156,7 @@ def _read_dict(X: dict[Any, Any]) -> Layout:
     def restore(filled: NDArray[np.float64], cells: Mask) -> dict[Any, Any]:
         return {**X, "X": layout.restore(filled, cells)}
 
-    return Layout(layout.raw, layout.names, layout.named, layout.index, layout.segments, restore)
+    return replace(layout, restore=restore)
 
 
 def _read_dataarray(X: Any) -> Layout:
@@ -172,7 +174,7 @@ def _read_dataarray(X: Any) -> Layout:
         return ordered.copy(data=layout.restore(filled, cells)).transpose(*X.dims)
 
     times = index if isinstance(index, pd.DatetimeIndex) else None
-    return Layout(layout.raw, layout.names, layout.named, times, layout.segments, restore)
+    return replace(layout, index=times, restore=restore)
 
 
 def _time_dimension(X: Any) -> Hashable:
@@ -216,7 +218,15 @@ def _read_frame(X: pd.DataFrame) -> Layout:
         index=index if isinstance(index, pd.DatetimeIndex) else None,
         segments=_segments(X.shape),
         restore=restore,
+        first_row=_first_row(X.index),
     )
+
+
+def _first_row(index: pd.Index[Any]) -> int:
+    """A slice of a frame without time stamps still knows its row numbers, and so where it stands in a cycle."""
+    if isinstance(index, pd.RangeIndex) and index.step == 1:
+        return max(0, index.start)
+    return 0
 
 
 def _check_column(name: Hashable, dtype: Any) -> None:

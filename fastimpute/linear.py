@@ -27,6 +27,8 @@ class LinearImputer(BaseImputer[None]):
         [1.0, 2.0, 3.0]
     """
 
+    bytes_per_cell = 80
+
     def __init__(self, *, all_missing: str = "raise") -> None:
         self.all_missing = all_missing
 

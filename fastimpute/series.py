@@ -89,6 +89,7 @@ class Series:
         calendar: phases of the rows, None without time stamps.
         names: N sensor names.
         scaler: between the standardised and the user's units.
+        first_row: where the rows begin in a longer series that they were cut from.
     """
 
     values: NDArray[np.float32]
@@ -97,6 +98,7 @@ class Series:
     calendar: Calendar | None
     names: tuple[Hashable, ...]
     scaler: Scaler
+    first_row: int = 0
 
     @classmethod
     def from_layout(cls, layout: Layout, scaler: Scaler | None = None) -> Series:
@@ -110,7 +112,7 @@ class Series:
         calendar = None if layout.index is None else Calendar.from_index(layout.index)
         scaler = Scaler.fit(layout.raw, missing) if scaler is None else scaler
         values = scaler.standardise(layout.raw, missing)
-        return cls(values, missing, layout.segments, calendar, layout.names, scaler)
+        return cls(values, missing, layout.segments, calendar, layout.names, scaler, layout.first_row)
 
     @classmethod
     def read(cls, X: Any) -> Series:
@@ -141,6 +143,7 @@ class Series:
             calendar=self.calendar,
             names=tuple(self.names[column] for column in columns),
             scaler=self.scaler.select(columns),
+            first_row=self.first_row,
         )
 
 

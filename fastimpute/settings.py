@@ -33,7 +33,7 @@ class Cycles:
 
     Attributes:
         calendar: of "day", "week", "year", read off the time stamps.
-        rows: lengths in rows, for series without time stamps (new data is then taken to begin at the same phase).
+        rows: lengths in rows, for series without time stamps: their row numbers count.
     """
 
     calendar: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Cycles:
                 "X has no time stamps, and the imputer was fitted on data with them: give X a DatetimeIndex"
             )
         known = [getattr(series.calendar, f"{name}_phase") for name in self.calendar]
-        numbers = np.arange(series.shape[0])
+        numbers = series.first_row + np.arange(series.shape[0])
         return known + [(numbers % length) / length for length in self.rows]
 
 

@@ -77,6 +77,8 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         >>> filled = fi.SPIRITImputer(random_state=0).fit_transform(X)  # doctest: +SKIP
     """
 
+    bytes_per_cell = 1200
+
     def __init__(
         self,
         *,
@@ -188,11 +190,10 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         folds = (fold.on(self.device) for fold in state.folds)
         return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in folds], series)
 
-    def _interval_series(
+    def _spread_series(
         self, series: Series, state: SpiritState, level: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        filled, half = self._impute_series(series, state), state.intervals.half_width(series.missing, level)
-        return filled - half, filled + half
+        return self._impute_series(series, state), state.intervals.half_width(series.missing, level)
 
     def _pack_state(self, state: SpiritState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return pack(state)

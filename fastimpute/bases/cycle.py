@@ -21,7 +21,7 @@ class Cycle:
 
     Attributes:
         mean: (C, N) float32, standardised; one row of zeros without a cycle.
-        origin: where in the week the first row stands, in [0, 1); None without time stamps.
+        origin: where in the week its first row stands, in [0, 1); None without time stamps: that of row number 0.
     """
 
     mean: Floats
@@ -35,9 +35,10 @@ class Cycle:
         mean = calendar_mean(series.values, missing, period)
         calendar = series.calendar
         timed = calendar is not None and calendar.step_seconds > 0
-        return cls(
-            mean[: period.week or period.day].copy(), float(calendar.week_phase[0]) if calendar and timed else None
-        )
+        once = mean[: period.week or period.day].copy()
+        if calendar is not None and timed:
+            return cls(once, float(calendar.week_phase[0]))
+        return cls(np.roll(once, series.first_row, axis=0), None)
 
     @classmethod
     def none(cls, sensors: int) -> Self:
@@ -50,7 +51,7 @@ class Cycle:
         return len(self.mean)
 
     def over(self, series: Series) -> Floats:
-        """(T, N): the mean of every row of a series. Without time stamps it begins at the phase of fit.
+        """(T, N): the mean of every row of a series. Without time stamps the row numbers say the phase.
 
         Raises:
             ValueError: the cycle was learned from data with time stamps, and the series has none.
@@ -59,7 +60,7 @@ class Cycle:
 
     def _shift(self, series: Series) -> int:
         if self.origin is None or self.length < 2:
-            return 0
+            return series.first_row
         if series.calendar is None:
             raise ValueError(
                 "X has no time stamps, and the imputer was fitted on data with them: give X a DatetimeIndex"

@@ -1,0 +1,57 @@
+"""How much memory a run may take, and what it needs at least."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from fastimpute.stream.tiles import Tiles
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+STRIPS = 8  # parts of the memory; beside the work on a tile, one is read and the next one ahead
+
+
+def parse_size(text: str) -> int:
+    """Bytes from what people write: "512MB", "2GiB", "1.5 G".
+
+    Raises:
+        ValueError: it is not a positive size.
+
+    Example:
+        >>> parse_size("512MB"), parse_size("2 GiB")
+        (512000000, 2147483648)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?[iI]?)[bB]?\s*", text)
+    if match is None or match[2].upper() not in UNITS or not float(match[1]) > 0:
+        raise ValueError(f"expected a size such as 512MB or 2GiB, got {text!r}")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def default_memory() -> int:
+    """A quarter of what this machine, or the container the process is in, has."""
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or no limit ("max")
+        has = min(has, int(CGROUP_LIMIT.read_text()))
+    return has // 4
+
+
+def strip_bytes(memory: int) -> int:
+    """How much to read at a time."""
+    return memory // STRIPS
+
+
+def check_memory(memory: int, tiles: Tiles, bytes_per_cell: int) -> None:
+    """Refuse a limit that one tile at a time would pass.
+
+    Raises:
+        ValueError: names the size needed.
+    """
+    needed = tiles.context_cells * bytes_per_cell * STRIPS // (STRIPS - 2)
+    if memory < needed:
+        raise ValueError(
+            f"memory: one tile of {tiles.context_cells:,} cells takes about {needed / 1e6:,.0f} MB with this method, "
+            f"but the limit is {memory / 1e6:,.0f} MB: raise it"
+        )

@@ -1,0 +1,74 @@
+"""A large table, imputed by this process alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fastimpute.progress import progress
+from fastimpute.stream.clock import Clock
+from fastimpute.stream.folder import WorkFolder
+from fastimpute.stream.job import Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
+from fastimpute.stream.summary import Summary
+from fastimpute.stream.table import Cells, Source
+from fastimpute.stream.wish import Wish, check_settings
+
+
+def run(
+    source: Source,
+    wish: Wish,
+    targets: list[Path],
+    open_sink: OpenSink,
+    *,
+    report: Report,
+    watch: Callable[[Cells, slice], None],
+    log: Log,
+    verbose: bool,
+) -> Summary | None:
+    """Impute a table of any size into files that appear when they are complete.
+
+    Whatever ends the process, the same call goes on where it stopped, and the files come out the same bits.
+
+    Args:
+        source: the input.
+        wish: what is asked for.
+        targets: the output, and those of the ends of its intervals where the wish has a level.
+        open_sink: makes a new table at a path.
+        report: told what the user should know.
+        watch: sees every cell, see `fastimpute.stream.scan.scan`.
+        log: told of every event.
+        verbose: show progress on a terminal.
+
+    Returns:
+        What was done; None where an earlier run had all but put its output in place.
+
+    Raises:
+        ValueError: bad input, an output that cannot be written, not enough memory, or an unfinished run that was asked
+            for something else or is still at work. Finished tiles are kept.
+    """
+    begun, clock = time.perf_counter(), Clock()
+    folder = WorkFolder.beside(targets[0])
+    with folder.locked():
+        if folder.assembled.exists():
+            earlier = folder.read_order()
+            if earlier is not None:
+                check_settings(earlier, wish.order(wish.tiles(source.header)), folder)
+            put_in_place(folder, targets)
+            return None
+        try:
+            job = begin(source, wish, folder, report=report, watch=watch, clock=clock, log=log)
+        except BaseException:
+            if folder.read_order() is None:
+                folder.remove()
+            raise
+        cells = source.header.rows * source.header.sensors
+        with progress("fitting", job.tiles.groups, verbose=verbose) as advance:
+            fit_models(job, range(job.tiles.groups), advance)
+        with progress("imputing", cells, done=job.finished_cells, cells=cells, verbose=verbose) as advance:
+            fill_bands(job, range(job.tiles.bands), advance)
+        with progress("writing", cells, cells=cells, verbose=verbose) as advance:
+            complete(job, targets, open_sink, advance)
+    summary = Summary.of(job, time.perf_counter() - begun)
+    log(summary.facts())
+    return summary
