@@ -52,6 +52,6 @@ def check_memory(memory: int, tiles: Tiles, bytes_per_cell: int) -> None:
     needed = tiles.context_cells * bytes_per_cell * STRIPS // (STRIPS - 2)
     if memory < needed:
         raise ValueError(
-            f"memory: one tile of {tiles.context_cells:,} cells takes about {needed / 1e6:,.0f} MB with this method, "
-            f"but the limit is {memory / 1e6:,.0f} MB: raise it"
+            f"memory: one tile of {tiles.context_cells:,} cells takes about {needed / 1e6:,.1f} MB with this method, "
+            f"but the limit is {memory / 1e6:,.1f} MB: raise it"
         )
