@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from fastimpute.io.table import Choice, Table, as_frame
 
 def read(path: Path, choice: Choice) -> Table:
     """Read a wide table; see `fastimpute.io.table.Format`."""
-    _check_header(path)
+    check_header(path)
     try:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -24,7 +25,7 @@ def read(path: Path, choice: Choice) -> Table:
         raise ValueError("it holds no rows")
     frame, times = timecolumn.split(frame)
     for name in frame.columns:
-        _check_numbers(frame[name])
+        check_numbers(frame[name])
     return Table(frame, ".csv", times)
 
 
@@ -38,7 +39,12 @@ def write(path: Path, table: Table) -> None:
         frame.to_csv(path, index=named, index_label=str(frame.index.name or "time"))
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> list[str]:
+    """The names in the header line.
+
+    Raises:
+        ValueError: not text, or a name appears more than once.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             header = next(csv.reader(file), [])
@@ -47,14 +53,20 @@ def _check_header(path: Path) -> None:
     repeated = next((name for name, count in Counter(header).items() if count > 1), None)
     if repeated is not None:
         raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name")
+    return header
 
 
-def _check_numbers(column: pd.Series[float]) -> None:
+def check_numbers(column: pd.Series[Any], first: int = 0) -> None:
+    """Refuse a column of text, naming its first line; `first` is the row of the file that the column begins with.
+
+    Raises:
+        ValueError: a cell is not a number.
+    """
     if pd.api.types.is_numeric_dtype(column.dtype):
         return
     unreadable = pd.to_numeric(column, errors="coerce").isna() & column.notna()
     row = int(np.flatnonzero(unreadable.to_numpy())[0]) if unreadable.any() else 0
     raise ValueError(
-        f"column {column.name!r} is not numeric: line {row + 2} holds {column.iloc[row]!r}; "
+        f"column {column.name!r} is not numeric: line {first + row + 2} holds {column.iloc[row]!r}; "
         "leave missing cells empty and drop columns of text"
     )

@@ -6,6 +6,7 @@ unasked: a file is opened only after every pickle in it was found to name nothin
 
 from __future__ import annotations
 
+import math
 import pickletools
 import shutil
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ import numpy as np
 import pandas as pd
 
 from fastimpute.io import timecolumn
+from fastimpute.io.sizes import check_claim, check_memory
 from fastimpute.io.table import Choice, Table, as_array, choose_key
 
 CUSTOMARY = ("df", "speed", "data", "X", "t")
+LARGEST_CHUNK = 2**27  # cells: a chunk is decoded whole
 SAFE_MODULES = ("pandas._libs.tslibs.offsets", "pandas.tseries.offsets", "pandas.core.indexes.frozen")
 SAFE_GLOBALS = (
     "copy_reg _reconstructor",
@@ -46,11 +49,12 @@ def read(path: Path, choice: Choice) -> Table:
     """Read one frame or array; see `fastimpute.io.table.Format`."""
     try:
         with h5py.File(path) as file:
-            frames = _frames(file)
-            key = choose_key([*frames, *_arrays(file, frames)], choice.key, CUSTOMARY)
+            check_sizes(file)
+            frames = frames_of(file)
+            key = choose_key([*frames, *arrays_of(file, frames)], choice.key, CUSTOMARY)
             if key not in frames:
                 return _read_array(path, file, key, choice.channel)
-            _refuse_pickled_code(file)
+            refuse_pickled_code(file)
         frame = pd.read_hdf(path, key=key)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"not a readable .h5 file: {error}") from None
@@ -80,6 +84,7 @@ def write(path: Path, table: Table) -> None:
 
 
 def _read_array(path: Path, file: h5py.File, key: str, channel: int) -> Table:
+    check_memory(file[key].size * file[key].dtype.itemsize)
     array = file[key][()]
     # (T, N, C) where the key says PEMS, else (samples, steps, features), as in .npz.
     if key.split("/")[-1] != "data" or array.ndim != 3:
@@ -101,7 +106,7 @@ def _write_array(file: h5py.File, stored: Stored, filled: np.ndarray[Any, Any]) 
     dataset[place] = filled
 
 
-def _frames(file: h5py.File) -> dict[str, Literal["fixed", "table"]]:
+def frames_of(file: h5py.File) -> dict[str, Literal["fixed", "table"]]:
     """Keys of pandas frames -> "fixed" or "table"."""
     found: dict[str, Literal["fixed", "table"]] = {}
 
@@ -114,7 +119,7 @@ def _frames(file: h5py.File) -> dict[str, Literal["fixed", "table"]]:
     return found
 
 
-def _arrays(file: h5py.File, frames: dict[str, Literal["fixed", "table"]]) -> list[str]:
+def arrays_of(file: h5py.File, frames: dict[str, Literal["fixed", "table"]]) -> list[str]:
     """Keys of numeric 2-D and 3-D arrays that are not part of a frame."""
     found: list[str] = []
 
@@ -127,7 +132,31 @@ def _arrays(file: h5py.File, frames: dict[str, Literal["fixed", "table"]]) -> li
     return found
 
 
-def _refuse_pickled_code(file: h5py.File) -> None:
+def check_sizes(file: h5py.File) -> None:
+    """Refuse arrays of more cells than any file has, or that are in chunks too large to be read one at a time.
+
+    Raises:
+        ValueError: it claims such an array.
+    """
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.shape is not None:
+            check_claim(node.shape, node.dtype.itemsize)
+            if node.ndim == 1:
+                check_memory(node.shape[0] * node.dtype.itemsize)  # an index is read at once
+            if node.chunks is not None and math.prod(node.chunks) > LARGEST_CHUNK:
+                raise ValueError(f"{name} has chunks of shape {node.chunks}, more than 2**27 cells")
+
+    file.visititems(visit)
+
+
+def refuse_pickled_code(file: h5py.File) -> None:
+    """Refuse a file in which pandas would find a pickle that names anything but the constructors of offsets.
+
+    Raises:
+        ValueError: there is one.
+    """
+
     def visit(name: str, node: Any) -> None:
         for attribute, value in node.attrs.items():
             # PyTables calls pickled objects what is stored as rows of bytes under this mark.

@@ -15,9 +15,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastimpute.io.sizes import check_claim
 from fastimpute.io.table import Choice, Table, as_array, choose_key
 
 CUSTOMARY = ("data", "X")
+MOST_DEFLATED = 1032  # bytes that one byte can unpack to
+
+
+def check_member(entry: zipfile.ZipInfo, shape: tuple[int, ...], size: int) -> None:
+    """Refuse a member that is not as long as its array needs (bytes, with its header), or cannot be.
+
+    Raises:
+        ValueError: the sizes contradict one another.
+    """
+    check_claim(shape)
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MOST_DEFLATED}.get(entry.compress_type)
+    if size != entry.file_size or (most is not None and size > entry.compress_size * most + MOST_DEFLATED):
+        raise ValueError(
+            f"its member {entry.filename!r} claims an array of shape {shape}, {size} bytes with its header, "
+            f"but is {entry.file_size} bytes long, {entry.compress_size} of them stored"
+        )
 
 
 @dataclass(frozen=True)

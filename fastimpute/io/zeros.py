@@ -34,15 +34,63 @@ def describe_zeros(data: Data) -> str | None:
         '50.00 % of the cells are zero, 0 % of those in runs of 12 or more, in 1 of 1 sensors'
     """
     zeros = _zeros(data)
-    count = int(zeros.sum())
-    if count == 0:
-        return None
-    long = _in_long_runs(zeros) / count
-    sensors = int(zeros.any(axis=0).sum())
-    return (
-        f"{count / zeros.size:.2%} of the cells are zero, {long:.0%} of those in runs of {LONG_RUN} or more, "
-        f"in {sensors} of {zeros.shape[1]} sensors"
-    ).replace("%", " %")
+    count = ZeroCount(zeros.shape[1])
+    count.add_zeros(zeros)
+    return count.describe()
+
+
+class ZeroCount:
+    """The same line for a table that comes in pieces of rows, in order.
+
+    Example:
+        >>> count = ZeroCount(1)
+        >>> for piece in np.array([[[0.0]], [[1.0]]]):
+        ...     count.add(piece)
+        >>> count.describe()
+        '50.00 % of the cells are zero, 0 % of those in runs of 12 or more, in 1 of 1 sensors'
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._cells = self._zeros = self._long = 0
+        self._seen = np.zeros(columns, dtype=bool)
+        self._open = np.zeros(columns, dtype=np.int64)  # lengths of the runs that reach the last row so far
+
+    @property
+    def share(self) -> float:
+        """Share of the cells that are exactly zero."""
+        return self._zeros / self._cells if self._cells else 0.0
+
+    def add(self, cells: NDArray[Any]) -> None:
+        """Count the next rows (r, N)."""
+        self.add_zeros(np.asarray(cells == 0))
+
+    def add_zeros(self, zeros: NDArray[np.bool_]) -> None:
+        """Count the next rows (r, N), True where zero."""
+        if not len(zeros):
+            return
+        self._cells += zeros.size
+        self._zeros += int(zeros.sum())
+        self._seen |= zeros.any(axis=0)
+        columns, starts, stops = _runs(zeros)
+        lengths = stops - starts
+        lengths[starts == 0] += self._open[columns[starts == 0]]
+        ended = self._open[~zeros[0]]
+        self._long += int(ended[ended >= LONG_RUN].sum())
+        going_on = stops == len(zeros)
+        self._open = np.zeros_like(self._open)
+        self._open[columns[going_on]] = lengths[going_on]
+        over = lengths[~going_on]
+        self._long += int(over[over >= LONG_RUN].sum())
+
+    def describe(self) -> str | None:
+        """One line on the zeros so far, None where there are none."""
+        if self._zeros == 0:
+            return None
+        long = self._long + int(self._open[self._open >= LONG_RUN].sum())
+        return (
+            f"{self.share:.2%} of the cells are zero, {long / self._zeros:.0%} of those in runs of {LONG_RUN} or more, "
+            f"in {int(self._seen.sum())} of {len(self._seen)} sensors"
+        ).replace("%", " %")
 
 
 def _zeros(data: Data) -> NDArray[np.bool_]:
@@ -50,11 +98,10 @@ def _zeros(data: Data) -> NDArray[np.bool_]:
     return np.asarray(table.reshape(-1, table.shape[-1]))
 
 
-def _in_long_runs(zeros: NDArray[np.bool_]) -> int:
-    """Number of zero cells (T, N) that belong to a vertical run of at least LONG_RUN."""
+def _runs(zeros: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Column, first row and row after the last of every vertical run of True in (T, N)."""
     padded = np.zeros((zeros.shape[0] + 2, zeros.shape[1]), dtype=np.int8)
     padded[1:-1] = zeros
     change = np.diff(padded.T, axis=1)
-    starts, stops = np.argwhere(change == 1)[:, 1], np.argwhere(change == -1)[:, 1]
-    lengths = stops - starts
-    return int(lengths[lengths >= LONG_RUN].sum())
+    begin, end = np.argwhere(change == 1), np.argwhere(change == -1)
+    return begin[:, 0], begin[:, 1], end[:, 1]
