@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from array_tables import ArraySource, NpySink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tables import ArraySource, NpySink
 
 import fastimpute as fi
 from fastimpute.imputer import BaseImputer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from array_tables import ArraySource
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tables import ArraySource
 
 from fastimpute.gaps import gap_lengths
 from fastimpute.series import Scaler

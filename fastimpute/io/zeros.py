@@ -60,25 +60,26 @@ class ZeroCount:
         """Share of the cells that are exactly zero."""
         return self._zeros / self._cells if self._cells else 0.0
 
-    def add(self, cells: NDArray[Any]) -> None:
-        """Count the next rows (r, N)."""
-        self.add_zeros(np.asarray(cells == 0))
+    def add(self, cells: NDArray[Any], columns: slice = slice(None)) -> None:
+        """Count the next rows (r, n) of all or some columns."""
+        self.add_zeros(np.asarray(cells == 0), columns)
 
-    def add_zeros(self, zeros: NDArray[np.bool_]) -> None:
-        """Count the next rows (r, N), True where zero."""
+    def add_zeros(self, zeros: NDArray[np.bool_], columns: slice = slice(None)) -> None:
+        """Count the next rows (r, n) of all or some columns, True where zero."""
         if not len(zeros):
             return
         self._cells += zeros.size
         self._zeros += int(zeros.sum())
-        self._seen |= zeros.any(axis=0)
-        columns, starts, stops = _runs(zeros)
-        lengths = stops - starts
-        lengths[starts == 0] += self._open[columns[starts == 0]]
-        ended = self._open[~zeros[0]]
+        self._seen[columns] |= zeros.any(axis=0)
+        where, starts, stops = _runs(zeros)
+        lengths, before = stops - starts, self._open[columns]
+        lengths[starts == 0] += before[where[starts == 0]]
+        ended = before[~zeros[0]]
         self._long += int(ended[ended >= LONG_RUN].sum())
         going_on = stops == len(zeros)
-        self._open = np.zeros_like(self._open)
-        self._open[columns[going_on]] = lengths[going_on]
+        after = np.zeros_like(before)
+        after[where[going_on]] = lengths[going_on]
+        self._open[columns] = after
         over = lengths[~going_on]
         self._long += int(over[over >= LONG_RUN].sum())
 

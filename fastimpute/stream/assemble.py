@@ -28,7 +28,7 @@ def assemble(
         DamagedTile: a tile is not what was written.
         ValueError: the input cannot be read, or an output not written.
     """
-    height = max(1, piece_bytes // (tiles.sensors * source.header.dtype.itemsize))
+    height = max(1, piece_bytes // (tiles.sensors * source.header.floating.itemsize))
     bands = [tiles.band(band) for band in range(tiles.bands)]
     pieces = [
         (slice(first, min(first + height, rows.stop)), EVERYTHING)

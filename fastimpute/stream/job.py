@@ -144,7 +144,7 @@ def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -
         bands: numbers of bands.
         advance: told the cells of every tile done.
     """
-    itemsize, size = job.source.header.dtype.itemsize, strip_bytes(job.wish.memory)
+    itemsize, size = job.source.header.floating.itemsize, strip_bytes(job.wish.memory)
     left = ([tile for tile in job.tiles.of_band(band) if not job.folder.finished(tile)] for band in bands)
     wanted = [strip for tiles in left for strip in strips(tiles, size, itemsize)]
     ahead = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])

@@ -76,7 +76,7 @@ def scan(source: Source, tiles: Tiles, strip_bytes: int, watch: Callable[[Cells,
     wanted = [
         strip
         for band in range(tiles.bands)
-        for strip in strips(list(tiles.of_band(band)), strip_bytes, source.header.dtype.itemsize)
+        for strip in strips(list(tiles.of_band(band)), strip_bytes, source.header.floating.itemsize)
     ]
     pieces = [(strip.rows, strip.columns) for strip in wanted]
     for strip, cells in zip(wanted, read_ahead(source, pieces), strict=True):

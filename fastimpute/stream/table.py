@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -22,10 +23,11 @@ class Header:
         rows: number of rows, T.
         names: N sensor names, or the column numbers.
         named: whether the names came with the data.
-        dtype: of the cells as they are stored.
+        dtype: of the cells as they are stored; float64 where integers have to hold missing cells.
         index: time stamps of the rows, None without.
         suffix: the format it was read from.
         origin: what that format needs to write the data back the way they came.
+        report: what was wrong with the time stamps and was repaired, one line each.
     """
 
     rows: int
@@ -35,11 +37,22 @@ class Header:
     index: pd.DatetimeIndex | None
     suffix: str
     origin: Any = None
+    report: tuple[str, ...] = ()
 
     @property
     def sensors(self) -> int:
         """Number of columns, N."""
         return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, N)."""
+        return self.rows, len(self.names)
+
+    @property
+    def floating(self) -> np.dtype[Any]:
+        """The dtype that the cells are read in."""
+        return floating(self.dtype)
 
     def frame(self, cells: Cells, rows: slice, columns: slice = EVERYTHING) -> pd.DataFrame:
         """Some of the cells as a frame that knows its time stamps, or its row numbers, and its sensors."""
@@ -54,10 +67,10 @@ class Source(Protocol):
     header: Header
 
     def read(self, rows: slice, columns: slice = EVERYTHING) -> Cells:
-        """Cells (r, c) of their own memory: float32 as it is, everything else float64, NaN where missing.
+        """Cells (r, c) in `header.floating`, NaN where missing, in memory of their own.
 
         Raises:
-            ValueError: the data cannot be read there; names the file, the rows and the columns.
+            ValueError: a step other than 1, or damaged content, named by file, rows and columns.
         """
         ...
 
@@ -67,24 +80,39 @@ class Source(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *failure: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
 
 
 class Sink(Protocol):
     """A new table, written row by row from the top; what it writes does not depend on how the rows were cut."""
 
     def append(self, cells: Cells) -> None:
-        """The next rows (r, N).
+        """Take the next rows (r, N).
 
         Raises:
-            ValueError: they cannot be written.
+            ValueError: another width, more rows than the header has, cells that the file's integers cannot hold, or
+                a file that cannot be written.
         """
         ...
 
     def close(self) -> None:
-        """Complete the table; nothing is pending afterwards."""
+        """Complete the table.
+
+        Raises:
+            ValueError: fewer rows came than the header has; nothing is left of the table then.
+        """
         ...
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *failure: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+
+def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floating dtype that cells of a stored dtype are read in: small ones in float32, all others in float64."""
+    small = dtype.kind == "f" and dtype.itemsize <= 4
+    return np.dtype(np.float32 if small else np.float64)

@@ -4,104 +4,34 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fastimpute.io.table import Choice
 from fastimpute.layouts import clip_to
+from fastimpute.stream.table import Header, Sink, Source, floating
+
+__all__ = [
+    "PIECE_CELLS",
+    "BlockSink",
+    "Header",
+    "Request",
+    "Sink",
+    "Source",
+    "StoredTable",
+    "as_stored",
+    "bounds",
+    "first_line",
+    "floating",
+    "piece_rows",
+]
 
 PIECE_CELLS = 2**21  # cells converted at a time
 EXACT_INTEGERS = 2**53
-
-
-@dataclass(frozen=True)
-class Header:
-    """What there is to know of a table without its cells.
-
-    Attributes:
-        rows: T.
-        names: N sensor names, or the column numbers.
-        named: whether the names came from the file.
-        dtype: of the cells in the file; float64 where integers have to hold missing cells.
-        index: T time stamps, None without.
-        suffix: format it was read from.
-        origin: what that format needs to write the data back the way they came.
-        report: what is wrong with the time stamps and was repaired, one line each.
-    """
-
-    rows: int
-    names: tuple[Hashable, ...]
-    named: bool
-    dtype: np.dtype[Any]
-    index: pd.DatetimeIndex | None
-    suffix: str
-    origin: Any = None
-    report: tuple[str, ...] = ()
-
-    @property
-    def floating(self) -> np.dtype[Any]:
-        """The dtype cells are read in: float32 for float32 and float16, float64 for everything else."""
-        return floating(self.dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(T, N)."""
-        return self.rows, len(self.names)
-
-
-class Source(Protocol):
-    """A table that is read in rectangles, in any order, from any thread."""
-
-    header: Header
-
-    def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[np.floating[Any]]:
-        """Cells (r, c) in `header.floating`, NaN where missing, in memory of their own.
-
-        Raises:
-            ValueError: a step other than 1, or damaged content, named by file, rows and columns.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the file."""
-        ...
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None: ...
-
-
-class Sink(Protocol):
-    """A file that takes the rows of a table in order."""
-
-    def append(self, cells: NDArray[Any]) -> None:
-        """Take the next rows (r, N).
-
-        Raises:
-            ValueError: another width, more rows than the header has, cells that the file's integers cannot hold.
-        """
-        ...
-
-    def close(self) -> None:
-        """Complete the file.
-
-        Raises:
-            ValueError: fewer rows came than the header has; nothing is left of the file then.
-        """
-        ...
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -125,12 +55,6 @@ class Request:
     def dtype_of(self, stored: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype of the header: integers whose zeros are missing have to become floating."""
         return np.dtype(np.float64) if self.zeros_as_missing and stored.kind in "iub" else stored
-
-
-def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating dtype that cells of a stored dtype are read in."""
-    small = dtype.kind == "f" and dtype.itemsize <= 4
-    return np.dtype(np.float32 if small else np.float64)
 
 
 def piece_rows(columns: int, cells: int = PIECE_CELLS) -> int:
