@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import fastimpute.simulate as simulate
     from fastimpute.dit import DiTImputer
     from fastimpute.evaluation import evaluate
+    from fastimpute.files import impute_file
     from fastimpute.gaussian import GaussianImputer
     from fastimpute.linear import LinearImputer
     from fastimpute.ops.backends import backends
@@ -30,6 +31,7 @@ __all__ = [
     "SPIRITImputer",
     "backends",
     "evaluate",
+    "impute_file",
     "load",
     "masks",
     "metrics",
@@ -45,6 +47,7 @@ _HOMES = {
     "SPIRITImputer": "fastimpute.spirit",
     "backends": "fastimpute.ops.backends",
     "evaluate": "fastimpute.evaluation",
+    "impute_file": "fastimpute.files",
     "load": "fastimpute.saved",
 }
 

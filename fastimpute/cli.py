@@ -30,6 +30,7 @@ METHODS = {
     "linear": "LinearImputer",
 }
 ZEROS_WORTH_A_WORD = 0.01
+LARGE_FILE = 64_000_000  # bytes, from which on a table is imputed in tiles
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -43,8 +44,8 @@ def main() -> None:
         _fail(error.format_message())
     except (ValueError, TypeError) as error:
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
-        print("fastimpute: interrupted, no result was written", file=sys.stderr)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        print(f"fastimpute: {stop or 'interrupted, no result was written'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -81,6 +82,24 @@ READING = _options(
     click.option("--key", help="Array or frame of an archive to read; by default the customary or only one."),
     click.option("--channel", default=0, help="Channel of a PEMS array (T, N, C)."),
 )
+LARGE = _options(
+    click.option(
+        "--memory",
+        help="What the work may take beyond the libraries themselves, such as 2GiB. Given, or for files above "
+        f"{LARGE_FILE // 10**6} MB, the table is imputed in tiles; broken off, the same command goes on.",
+        show_default="a quarter of the machine's",
+    ),
+    click.option("--repair", is_flag=True, help="Sort and merge time stamps and put them onto a regular grid."),
+    click.option(
+        "--layout",
+        type=click.Choice(["auto", "wide", "long", "sensors-in-rows"]),
+        default="auto",
+        help="How IN is laid out: a column per sensor, or (sensor, time stamp, value).",
+    ),
+    click.option(
+        "--log-json", type=click.Path(path_type=Path), help="Append what happens to this file, a JSON object a line."
+    ),
+)
 METHOD = _options(
     click.option("--method", type=click.Choice(list(METHODS)), default="spirit"),
     click.option("--seed", default=0, help="Same seed, same result."),
@@ -112,11 +131,15 @@ METHOD = _options(
 )
 @METHOD
 @READING
+@LARGE
 def impute(source: Path, target: Path, model: Path | None, level: float | None, quiet: bool, **choices: Any) -> None:
-    """Fill the gaps of IN and write the result to OUT (.csv .parquet .npz .npy .h5)."""
+    """Fill the gaps of IN and write the result to OUT (.csv .parquet .npz .npy .h5 .zarr)."""
     from fastimpute import io
     from fastimpute.intervals import IntervalImputer
 
+    if _wants_tiles(source, **choices):
+        _impute_tiles(source, target, model, level, quiet=quiet, **choices)
+        return
     ends = [] if level is None else [target.with_suffix(f".{end}{target.suffix}") for end in ("lower", "upper")]
     for place in (target, *ends):
         io.check_target(place)
@@ -135,6 +158,48 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
     io.write(target, table.holding(filled))
     if not quiet:
         _summarise(table, seconds, target)
+
+
+def _wants_tiles(source: Path, memory: str | None, log_json: Path | None, repair: bool, layout: str, **_: Any) -> bool:
+    from fastimpute.io.source import stamp
+
+    asked = memory is not None or log_json is not None or repair or layout != "auto"
+    return asked or stamp(source)["size"] > LARGE_FILE
+
+
+def _impute_tiles(
+    source: Path,
+    target: Path,
+    model: Path | None,
+    level: float | None,
+    *,
+    memory: str | None,
+    log_json: Path | None,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    from fastimpute.files import Reading, impute_file
+
+    if choices["checkpoint"] is not None:
+        raise ValueError("--checkpoint: a table imputed in tiles keeps its training beside OUT by itself")
+    imputer = _imputer(quiet=quiet, **choices) if model is None else _loaded(model, **choices)
+    summary = impute_file(
+        source,
+        target,
+        imputer,
+        level=level,
+        memory=memory,
+        reading=Reading(**{name: choices[name] for name in Reading.__dataclass_fields__}),
+        log_json=log_json,
+        report=(lambda line: None) if quiet else _say,
+        verbose=not quiet,
+    )
+    if not quiet:
+        click.echo(f"{summary or 'complete since an earlier run'}\n-> {target}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @commands.command()

@@ -41,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset(),
     frozenset({"evaluation", "benchmark", "stream"}),
-    frozenset({"io", "distributed", "report"}),
+    frozenset({"io", "distributed", "files", "report"}),
     frozenset({"cli", "__main__"}),
 )
 IMPUTERS = 3

@@ -90,6 +90,17 @@ class WorkFolder:
         finally:
             lock.release()
 
+    def spool(self) -> Path:
+        """An empty folder for what a format has to lay aside."""
+        place = self.path / "spool"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        return place
+
+    def is_new(self) -> bool:
+        """Whether nothing was begun here yet."""
+        return not (self.path / MANIFEST).exists()
+
     # ---- what was asked for ------------------------------------------------------------------------------------
 
     def read_order(self) -> Order | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,11 @@ from fastimpute.stream.folder import WorkFolder
 from fastimpute.stream.job import Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.table import Cells, Source
-from fastimpute.stream.wish import Wish, check_settings
+from fastimpute.stream.wish import Wish
 
 
 def run(
-    source: Source,
+    open_source: Callable[[Path], Source],
     wish: Wish,
     targets: list[Path],
     open_sink: OpenSink,
@@ -31,7 +32,7 @@ def run(
     Whatever ends the process, the same call goes on where it stopped, and the files come out the same bits.
 
     Args:
-        source: the input.
+        open_source: opens the input; given a folder to lay things aside in.
         wish: what is asked for.
         targets: the output, and those of the ends of its intervals where the wish has a level.
         open_sink: makes a new table at a path.
@@ -49,17 +50,16 @@ def run(
     """
     begun, clock = time.perf_counter(), Clock()
     folder = WorkFolder.beside(targets[0])
-    with folder.locked():
+    with contextlib.ExitStack() as held:
+        held.enter_context(folder.locked())
         if folder.assembled.exists():
-            earlier = folder.read_order()
-            if earlier is not None:
-                check_settings(earlier, wish.order(wish.tiles(source.header)), folder)
             put_in_place(folder, targets)
             return None
         try:
+            source = held.enter_context(open_source(folder.spool()))
             job = begin(source, wish, folder, report=report, watch=watch, clock=clock, log=log)
         except BaseException:
-            if folder.read_order() is None:
+            if folder.is_new():
                 folder.remove()
             raise
         cells = source.header.rows * source.header.sensors
