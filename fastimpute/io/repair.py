@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastimpute.io.pieces.long import LongTable
 from fastimpute.io.pieces.table import Header, Source, bounds
 from fastimpute.io.sizes import check_claim
-from fastimpute.io.stampfaults import describe_faults, first_fault, ticks
+from fastimpute.io.stampfaults import describe_faults, first_fault, ticks, usual_step
 from fastimpute.timestamps import check_timestamps
 
 MOST_EMPTY = 1000  # grid rows for each row of the table
@@ -92,10 +92,9 @@ class Grid:
 
 def _points(stamps: NDArray[np.int64], unit: str) -> tuple[NDArray[np.int64], int, int]:
     """The point of the grid each stamp is nearest to, the step of the grid, and the phase most stamps have."""
-    distinct = np.unique(stamps)
-    if len(distinct) < 2:
-        return np.zeros(len(stamps), dtype=np.int64), 1, int(distinct[0])
-    step = int(np.median(np.diff(distinct)))
+    step = usual_step(stamps)
+    if step == 0:
+        return np.zeros(len(stamps), dtype=np.int64), 1, int(stamps[0])
     if pd.Timedelta(step, unit=unit) >= LONGEST_STEP:  # type: ignore[arg-type]
         raise ValueError("steps of months or more have no regular grid to repair the time stamps on")
     phases, counts = np.unique(stamps % step, return_counts=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastimpute.io.csv import check_header, check_numbers
 from fastimpute.io.pieces import long, transposed
 from fastimpute.io.pieces.npy import MappedTable, laid_aside, write_pieces
-from fastimpute.io.pieces.stamps import StampParser
+from fastimpute.io.pieces.stamps import StampParser, StampTexts
 from fastimpute.io.pieces.table import BlockSink, Header, Request, Sink, Source, as_stored, piece_rows
 
 UNNAMED = "Unnamed: 0"
@@ -151,6 +151,7 @@ class CsvSink(BlockSink):
         self._integers = origin.integers if origin is not None else frozenset[int]()
         self._time = None if origin is None or origin.time is None else origin
         self._columns = [str(name) for name in header.names] if not header.named else list(header.names)
+        self._stamps = None if header.index is None else StampTexts(header.index)
         self._cells = self._time_cells(len(self._block)) if self._time is not None else iter(())
         self._file = path.open("w", newline="", encoding="utf-8")
 
@@ -165,8 +166,8 @@ class CsvSink(BlockSink):
             name = "" if str(self._time.time).startswith(UNNAMED) else self._time.time
             frame.insert(0, name, next(self._cells).to_numpy())
             frame.to_csv(self._file, index=False, header=head)
-        elif self.header.index is not None:
-            frame.index = self.header.index[first : first + len(block)]
+        elif self._stamps is not None and self.header.index is not None:
+            frame.index = self._stamps[first : first + len(block)]
             label = str(self.header.index.name or "time")
             frame.to_csv(self._file, index_label=label, header=head)
         else:

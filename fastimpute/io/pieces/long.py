@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_spool, laid_aside, mapped, reserve
-from fastimpute.io.pieces.stamps import StampParser
-from fastimpute.io.pieces.table import PIECE_CELLS, BlockSink, Header, Request, piece_rows
+from fastimpute.io.pieces.stamps import StampParser, StampTexts
+from fastimpute.io.pieces.table import BlockSink, Header, Request, piece_rows
 
 SENSORS = ("sensor_id", "sensor", "station_id", "station", "unique_id", "detector_id", "detector", "detid", "id")
 TIMES = ("timestamp", "sample_date", "ds", "time", "date", "datetime")
@@ -129,9 +129,7 @@ def _axes(table: LongTable) -> tuple[pd.Index[Any], pd.DatetimeIndex]:
         ids, times = frame[table.columns.sensor], frame[table.columns.time]
         _refuse_absent(ids, first)
         _refuse_absent(times, first)
-        parser = parser or StampParser.of(times)
-        if parser is None:
-            raise ValueError(f"column {table.columns.time!r} does not hold time stamps")
+        parser = parser or StampParser(times)
         new = pd.DatetimeIndex(parser.parse(times, first).unique())
         index = new if index is None else pd.DatetimeIndex(index.append(new).unique())
         here = pd.Index(ids.unique())
@@ -160,14 +158,14 @@ def _fill(
         taken = mapped(places, reserve(places, (len(index), len(sensors)), np.dtype(np.uint8)))
         for frame, first, rows, columns in _placed(table, sensors, index):
             values = _values(frame[table.columns.value], first)
-            twice = pd.DataFrame({"row": rows, "column": columns}).duplicated().to_numpy() | (taken[rows, columns] != 0)
+            twice = _repeated(rows, columns) | (taken[rows, columns] != 0)
             if twice.any() and not repair:
                 raise ValueError(_said_twice(frame, int(twice.argmax()), first))
             repeated += int(twice.sum())
-            wanted = ~np.isnan(values) & np.isnan(cells[rows, columns])
-            # Backwards, so that of a cell that comes twice in this piece the first value stays.
-            cells[rows[wanted][::-1], columns[wanted][::-1]] = values[wanted][::-1]
             taken[rows, columns] = 1
+            wanted = np.flatnonzero(~np.isnan(values) & np.isnan(cells[rows, columns]))
+            wanted = wanted[~_repeated(rows[wanted], columns[wanted])]
+            cells[rows[wanted], columns[wanted]] = values[wanted]
         del taken
         places.unlink()
     return stored, repeated
@@ -180,11 +178,15 @@ def _placed(
     parser: StampParser | None = None
     first = 0
     for frame in table.pieces():
-        parser = parser or StampParser.of(frame[table.columns.time])
-        assert parser is not None  # the axes were read from the same cells
+        parser = parser or StampParser(frame[table.columns.time])
         rows = index.get_indexer(parser.parse(frame[table.columns.time], first))
         yield frame, first, rows, sensors.get_indexer(pd.Index(frame[table.columns.sensor]))
         first += len(frame)
+
+
+def _repeated(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which places came before in the same piece."""
+    return pd.DataFrame({"row": rows, "column": columns}).duplicated().to_numpy()
 
 
 def _said_twice(frame: pd.DataFrame, row: int, first: int) -> str:
@@ -219,9 +221,10 @@ class LongSink(BlockSink):
     """A sink of one row a cell."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        super().__init__(path, header, piece_rows(len(header.names), PIECE_CELLS // 4))
+        super().__init__(path, header, piece_rows(4 * len(header.names)))
         assert header.index is not None
         self._index = header.index
+        self._texts = StampTexts(header.index)
         self._columns: Columns = header.origin.columns
         self._sensors = pd.Index(header.names)
         self._parquet = path.suffix.lower() == ".parquet"
@@ -229,7 +232,8 @@ class LongSink(BlockSink):
         self._file = path.open("wb")
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
-        times = self._index[first : first + len(block)]
+        stamps = self._index if self._parquet else self._texts
+        times = stamps[first : first + len(block)]
         frame = pd.DataFrame(
             {
                 self._columns.sensor: self._sensors.append([self._sensors] * (len(block) - 1)),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.npz import CUSTOMARY, check_member
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_spool, check_table, laid_aside, read_stored
-from fastimpute.io.pieces.table import PIECE_CELLS, BlockSink, Header, Request, as_stored, piece_rows
+from fastimpute.io.pieces.table import BlockSink, Header, Request, as_stored, piece_rows
 from fastimpute.io.table import choose_key
 
 COPIED = 2**20  # bytes at a time
@@ -152,7 +152,7 @@ class ArchiveSink(BlockSink):
     def __init__(self, path: Path, header: Header) -> None:
         origin = header.origin if isinstance(header.origin, ArchiveTable) else None
         channels = 1 if origin is None or origin.channel is None else origin.array.shape[2]
-        super().__init__(path, header, piece_rows(len(header.names) * channels, PIECE_CELLS))
+        super().__init__(path, header, piece_rows(len(header.names) * channels))
         self._origin = origin
         self._before = None if origin is None else zipfile.ZipFile(origin.path)
         self._archive = zipfile.ZipFile(path, "w")

@@ -12,26 +12,21 @@ from fastimpute.io.timecolumn import TIME_NAMES
 class StampParser:
     """Time stamps of one column: the format is that of its first cell, as for a column parsed at once."""
 
-    def __init__(self, name: object, form: str | None) -> None:
-        self._name = name
-        self._form = form
+    def __init__(self, column: pd.Series[Any]) -> None:
+        self._name = column.name
+        self._form = _format_of(column)
         self._zone: str | None = None
         self._parts: list[pd.DatetimeIndex] = []
 
     @classmethod
     def of(cls, column: pd.Series[Any]) -> StampParser | None:
-        """A parser for a column that begins like this; None where it does not read as time stamps.
-
-        Raises:
-            ValueError: the column is called date or time all the same.
-        """
-        form = _format_of(column)
+        """A parser for a column that begins like this; None where it does not read as time stamps, nor is called so."""
+        parser = cls(column)
         try:
-            _parse(column, form)
+            _parse(column, parser._form)
         except (ValueError, TypeError, OverflowError):
-            if str(column.name).lower() not in TIME_NAMES:
-                return None
-        return cls(column.name, form)
+            return parser if str(column.name).lower() in TIME_NAMES else None
+        return parser
 
     def add(self, column: pd.Series[Any], first: int = 0) -> None:
         """Parse the next piece, which begins at row `first`, and keep it.
@@ -68,6 +63,22 @@ class StampParser:
         head, *rest = self._parts
         whole = head.append(rest) if rest else head
         return pd.DatetimeIndex(whole, name=self._name)
+
+
+class StampTexts:
+    """Time stamps as pandas writes them, in one form for the whole index however it is cut."""
+
+    def __init__(self, index: pd.DatetimeIndex) -> None:
+        self._index = index
+        self._form: str | None = "%Y-%m-%d %H:%M:%S"
+        if index.tz is not None or bool((index.as_unit("s") != index).any()):
+            self._form = None
+        elif bool((index == index.normalize()).all()):
+            self._form = "%Y-%m-%d"
+
+    def __getitem__(self, rows: slice) -> pd.Index[Any]:
+        part = self._index[rows]
+        return part.map(str) if self._form is None else part.strftime(self._form)
 
 
 def _format_of(column: pd.Series[Any]) -> str | None:

@@ -57,9 +57,9 @@ class Request:
         return np.dtype(np.float64) if self.zeros_as_missing and stored.kind in "iub" else stored
 
 
-def piece_rows(columns: int, cells: int = PIECE_CELLS) -> int:
-    """Rows of a piece of about so many cells."""
-    return max(1, cells // max(1, columns))
+def piece_rows(columns: int, cells: int | None = None) -> int:
+    """Rows of a piece of about so many cells, `PIECE_CELLS` by default."""
+    return max(1, (PIECE_CELLS if cells is None else cells) // max(1, columns))
 
 
 def first_line(error: BaseException) -> str:
