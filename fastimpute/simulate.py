@@ -12,8 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-ROAD_LENGTH = 12  # sensors along one road
-MINUTES_PER_DAY = 1440
+from fastimpute.roads import (
+    DAILY_SPREAD,
+    FREE_FLOW,
+    INCIDENT_MINUTES,
+    INCIDENT_PRESSURE,
+    INCIDENTS_PER_WEEK,
+    MINUTES_PER_DAY,
+    NOISE_WHITE,
+    SLOWEST,
+    RushHours,
+    accumulate_noise,
+    road_network,
+    spread_queues,
+    workday_share,
+)
 
 
 @dataclass(frozen=True)
@@ -58,79 +71,42 @@ def traffic(
     if not 0 <= fault_rate < 1:
         raise ValueError(f"fault_rate must lie in [0, 1), got {fault_rate}")
     rng = np.random.default_rng(seed)
-    roads = _roads(sensors, rng)
+    roads = road_network(sensors, rng)
     steps = days * MINUTES_PER_DAY // step_minutes
     minutes = np.arange(steps) * step_minutes
-    inflow = _demand(minutes, days, sensors, rng) + _incidents(minutes, sensors, rng)
-    congestion = _spread(inflow, roads, step_minutes)
-    free_flow = rng.uniform(58.0, 70.0, sensors)
+    congestion = _demand(minutes, days, sensors, rng) + _incidents(minutes, sensors, rng)
+    spread_queues(congestion, roads, step_minutes)
+    free_flow = rng.uniform(*FREE_FLOW, sensors)
     speed = free_flow / (1.0 + congestion) + _noise(steps, sensors, rng)
     index = pd.date_range("2026-01-05", periods=steps, freq=f"{step_minutes}min", name="time")
-    truth = pd.DataFrame(np.clip(speed, 3.0, None).round(3), index=index, columns=[f"s{i:03d}" for i in range(sensors)])
+    names = [f"s{sensor:03d}" for sensor in range(sensors)]
+    truth = pd.DataFrame(np.clip(speed, SLOWEST, None).round(3), index=index, columns=names)
     return Traffic(truth, truth.mask(_faults(truth.shape, fault_rate, step_minutes, rng)), roads)
-
-
-def _roads(sensors: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Chains of sensors; the end of each flows into some sensor of an earlier road."""
-    pairs = []
-    for first in range(0, sensors, ROAD_LENGTH):
-        last = min(first + ROAD_LENGTH, sensors) - 1
-        pairs += [(sensor, sensor + 1) for sensor in range(first, last)]
-        if first:
-            pairs.append((last, int(rng.integers(first))))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _demand(minutes: NDArray[np.int64], days: int, sensors: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Pressure (T, N) on the bottlenecks: two rush hours, weaker on the weekend, another strength every day."""
-    clock = (minutes % MINUTES_PER_DAY) / 60.0
-    day = minutes // MINUTES_PER_DAY
-    bottleneck = np.where(rng.random(sensors) < 0.35, rng.uniform(0.4, 1.0, sensors), 0.05)
-    morning_share = rng.uniform(0.1, 0.9, sensors)
-    hour_shift = rng.normal(0.0, 0.4, sensors)
-    strength = rng.lognormal(0.0, 0.25, days) * np.where(np.arange(days) % 7 >= 5, 0.25, 1.0)
-    clock_of = clock[:, None] - hour_shift
-    rush = morning_share * np.exp(-(((clock_of - 8.0) / 1.2) ** 2))
-    rush += (1.0 - morning_share) * np.exp(-(((clock_of - 17.5) / 1.7) ** 2))
-    rush += 0.12 * np.exp(-(((clock_of - 13.0) / 3.5) ** 2))
-    return np.asarray(bottleneck * rush * strength[day][:, None])
+    rush = RushHours.draw(sensors, rng).pressure((minutes % MINUTES_PER_DAY) / 60.0)
+    strength = rng.lognormal(0.0, DAILY_SPREAD, days) * workday_share(np.arange(days) % 7 >= 5)
+    return np.asarray(rush * strength[minutes // MINUTES_PER_DAY][:, None])
 
 
 def _incidents(minutes: NDArray[np.int64], sensors: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Accidents: now and then a sensor's road narrows for half an hour to two hours."""
     inflow = np.zeros((minutes.size, sensors))
     span = int(minutes[-1]) + 1
-    for _ in range(rng.poisson(0.25 * sensors * span / (7 * MINUTES_PER_DAY))):
+    for _ in range(rng.poisson(INCIDENTS_PER_WEEK * sensors * span / (7 * MINUTES_PER_DAY))):
         begin, sensor = rng.uniform(0, span), rng.integers(sensors)
-        active = (minutes >= begin) & (minutes < begin + rng.uniform(30, 120))
-        inflow[active, sensor] += rng.uniform(0.3, 1.0)
+        active = (minutes >= begin) & (minutes < begin + rng.uniform(*INCIDENT_MINUTES))
+        inflow[active, sensor] += rng.uniform(*INCIDENT_PRESSURE)
     return inflow
-
-
-def _spread(inflow: NDArray[np.float64], roads: NDArray[np.int64], step_minutes: int) -> NDArray[np.float64]:
-    """Queues grow with the inflow, move upstream and dissolve within about half an hour."""
-    keep = np.exp(-step_minutes / 30.0)
-    handed_up = 0.6 * (1.0 - keep)
-    grow = 2.2 * (1.0 - keep)
-    congestion = np.zeros_like(inflow)
-    queue = np.zeros(inflow.shape[1])
-    for step, pressure in enumerate(inflow):
-        upstream = np.zeros_like(queue)
-        np.add.at(upstream, roads[:, 0], queue[roads[:, 1]])
-        queue = keep * queue + handed_up * upstream + grow * pressure
-        congestion[step] = queue
-    return congestion
 
 
 def _noise(steps: int, sensors: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """What is left of single cars and of the detector: a slow part and a fresh one at every step, in mph."""
-    fresh = rng.normal(0.0, 1.0, (steps, sensors))
-    slow = np.empty_like(fresh)
-    level = np.zeros(sensors)
-    for step in range(steps):
-        level = 0.9 * level + 0.5 * fresh[step]
-        slow[step] = level
-    return np.asarray(slow + rng.normal(0.0, 0.7, (steps, sensors)))
+    slow = rng.normal(0.0, 1.0, (steps, sensors))
+    accumulate_noise(slow)
+    return np.asarray(slow + rng.normal(0.0, NOISE_WHITE, (steps, sensors)))
 
 
 def _faults(shape: tuple[int, int], rate: float, step_minutes: int, rng: np.random.Generator) -> NDArray[np.bool_]:
