@@ -79,9 +79,10 @@ class SensorFaults:
         lost.reshape(-1)[rng.integers(lost.size, size=rng.poisson(-np.log1p(-share) * lost.size))] = True
         for outages in (HOURS, MONTHS):
             outages.mark(lost, day, share, self.seed)
-        lost[:, self._never] = True
+        lost[:, self.never] = True
         return lost
 
     @cached_property
-    def _never(self) -> NDArray[np.int64]:
+    def never(self) -> NDArray[np.int64]:
+        """Columns of the sensors that never report."""
         return keyed_random(self.seed, Purpose.NEVER_ALIVE).permutation(self.sensors)[: self.never_alive]

@@ -95,7 +95,7 @@ class LargeTraffic:
         """(stop - start, N) True where a fault took the reading."""
         rows = np.empty((_length(start, stop), self.sensors), dtype=bool)
         for day, of_rows, of_day in _days(start, stop):
-            rows[of_rows] = self._faults.day(day)[of_day]
+            rows[of_rows] = self.faults.day(day)[of_day]
         return rows
 
     def observed(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -181,7 +181,8 @@ class LargeTraffic:
         return _Network.draw(self.sensors, self.seed)
 
     @cached_property
-    def _faults(self) -> SensorFaults:
+    def faults(self) -> SensorFaults:
+        """Which readings get lost, day by day."""
         return SensorFaults(self.sensors, self.missing, self.never_alive, self.seed)
 
 

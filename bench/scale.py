@@ -1,0 +1,196 @@
+"""Imputing more than fits into memory: speed, memory, bytes moved, and whether a killed run goes on where it was.
+
+    python bench/scale.py simulate IN.zarr --years 1 --sensors 8600 --missing 0.015
+    python bench/scale.py run IN.zarr ... --method linear --memory 512MB --workers 1 2 --json bench/results/scale.json
+    python bench/scale.py kill IN.zarr --times 20 --json bench/results/scale.json
+    python bench/scale.py project --json bench/results/scale.json
+
+Runs are child processes, `python -m fastimpute impute`, one thread a process. IN is dropped from the page cache before
+each; the result lies in the folder --scratch (beside IN by default) and is deleted once it is scored against the truth,
+which the seed in IN gives again. Memory is that above a process that has merely imported torch and fastimpute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from scaling.archive import read_setting, rows_of, size_on_disk, write_archive
+from scaling.impute import PHASES, Job, phase_shares
+from scaling.kill import kill_and_resume
+from scaling.projection import ASSUMPTIONS, flatness, project
+from scaling.score import score
+from scaling.watch import forget, importing_bytes, watch
+
+import fastimpute as fi
+from fastimpute.simulate_large import LargeTraffic
+
+HEADER = (
+    f"{'method':9}{'GB in':>7}{'missing':>7}{'limit':>7}{'w':>3}{'seconds':>9}"
+    f"{'Mc/s':>7}{'MB':>6}{'GB r':>7}{'GB w':>7}"
+    + "".join(f"{phase[:4]:>5}" for phase in PHASES)
+    + f"{'MAE':>8}{'linear':>8}"
+)
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "fastimpute": fi.__version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def run(job: Job, samples: int) -> dict[str, Any]:
+    """One job from an empty folder on, measured and scored.
+
+    Raises:
+        SystemExit: it failed; with what it said.
+    """
+    job.clear()
+    forget(job.source)
+    load, cost = os.getloadavg()[0], watch(job.command())
+    if cost.status:
+        raise SystemExit(f"{' '.join(job.command())} ended with status {cost.status}: {cost.error}")
+    traffic, rows = read_setting(job.source)
+    cells, done = rows * traffic.sensors, job.done()
+    return {
+        "method": job.method,
+        "memory": job.memory,
+        "workers": job.workers,
+        "rows": rows,
+        "sensors": traffic.sensors,
+        "missing": traffic.missing,
+        "cells": cells,
+        "input_bytes": size_on_disk(job.source),
+        "output_bytes": size_on_disk(job.target),
+        "nanoseconds_per_cell": cost.seconds / cells * 1e9,
+        "peak_above_importing_bytes": cost.peak_bytes - importing_bytes(),
+        **{name: value for name, value in dataclasses.asdict(cost).items() if name not in ("status", "error")},
+        "log": done,
+        "score": dataclasses.asdict(score(job.source, job.target, samples)),
+        "load_average_before": round(load, 1),
+    }
+
+
+def shown(found: dict[str, Any]) -> str:
+    shares = phase_shares(found["log"])
+    return (
+        f"{found['method']:9}{found['input_bytes'] / 1e9:7.2f}{found['missing']:7.3f}{found['memory']:>7}"
+        f"{found['workers']:3}{found['seconds']:9.1f}{found['cells'] / found['seconds'] / 1e6:7.2f}"
+        f"{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
+        f"{found['written_bytes'] / 1e9:7.2f}"
+        + "".join(f"{shares[phase]:5.0%}" for phase in PHASES)
+        + f"{found['score']['mae']:8.3f}{found['score']['mae_linear']:8.3f}"
+    )
+
+
+def simulate_archive(options: argparse.Namespace) -> None:
+    traffic = LargeTraffic(options.sensors, options.missing, options.never_alive, options.seed)
+    cost = write_archive(options.source, traffic, rows_of(options.years))
+    print(
+        f"{cost['cells']:.3g} cells, {size_on_disk(options.source) / 1e9:.2f} GB in {cost['seconds']:.1f} s, "
+        f"{cost['cells'] / cost['seconds_simulating'] / 1e6:.0f} M cells/s without writing"
+    )
+
+
+def run_all(options: argparse.Namespace) -> None:
+    print(HEADER, flush=True)
+    for source, workers in itertools.product(options.sources, options.workers):
+        job = Job(source, place(options, source), options.method, options.memory, workers)
+        found = run(job, options.samples)
+        shutil.rmtree(job.folder)
+        print(shown(found), flush=True)
+        if options.json:
+            name = f"{job.method} {found['cells']} cells {found['missing']} missing {job.memory} {workers} workers"
+            keep(options.json, "runs", {**held(options.json).get("runs", {}), name: found})
+
+
+def kill(options: argparse.Namespace) -> None:
+    job = Job(options.source, place(options, options.source), options.method, options.memory)
+    found = kill_and_resume(dataclasses.replace(job, workers=options.workers), options.times)
+    shutil.rmtree(job.folder)
+    if options.json:
+        keep(options.json, "kill", {"method": job.method, "memory": job.memory, "workers": options.workers, **found})
+    print(
+        f"{found['identical']} of {found['times']} resumed to identical bytes; {found['killed_before_the_end']} were "
+        f"killed before their end, {found['result_early']} had a result by then"
+    )
+
+
+def projection(options: argparse.Namespace) -> None:
+    runs = list(held(options.json).get("runs", {}).values())
+    found: dict[str, Any] = {"assumptions": ASSUMPTIONS}
+    for method in sorted({run["method"] for run in runs}):
+        of_method = [run for run in runs if run["method"] == method]
+        found[method] = project(of_method)
+        for workers in sorted({run["workers"] for run in of_method}):
+            sizes = [run for run in of_method if run["workers"] == workers]
+            found[method][f"time_per_cell_{workers}_workers"] = flatness(sizes)
+    keep(options.json, "projection", found)
+    print(json.dumps(found, indent=1))
+
+
+def place(options: argparse.Namespace, source: Path) -> Path:
+    return (options.scratch or source.parent) / "scale-scratch"
+
+
+def held(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def keep(path: Path, name: str, value: Any) -> None:
+    path.write_text(json.dumps({**held(path), "machine": machine(), name: value}, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+
+    simulating = commands.add_parser("simulate", help="write a Zarr archive of simulated traffic")
+    simulating.add_argument("source", metavar="IN.zarr", type=Path)
+    simulating.add_argument("--years", type=float, default=1.0)
+    simulating.add_argument("--sensors", type=int, default=8600)
+    simulating.add_argument("--missing", type=float, default=0.015)
+    simulating.add_argument("--never-alive", type=int, default=0)
+    simulating.add_argument("--seed", type=int, default=0)
+    simulating.set_defaults(go=simulate_archive)
+
+    running = commands.add_parser("run", help="impute archives, measure and score")
+    running.add_argument("sources", metavar="IN.zarr", type=Path, nargs="+")
+    running.add_argument("--workers", type=int, nargs="+", default=[1])
+    running.add_argument("--samples", type=int, default=4, help="pieces of the result to score")
+    running.set_defaults(go=run_all)
+
+    killing = commands.add_parser("kill", help="kill -9 at random moments, resume, compare bytes")
+    killing.add_argument("source", metavar="IN.zarr", type=Path)
+    killing.add_argument("--workers", type=int, default=1)
+    killing.add_argument("--times", type=int, default=20)
+    killing.set_defaults(go=kill)
+
+    for command in (running, killing):
+        command.add_argument("--method", default="linear")
+        command.add_argument("--memory", default="512MB")
+        command.add_argument("--scratch", type=Path, help="folder for results; beside IN by default")
+        command.add_argument("--json", type=Path)
+
+    projecting = commands.add_parser("project", help="from the runs in the JSON file to LargeST-CA, five years")
+    projecting.add_argument("--json", type=Path, required=True)
+    projecting.set_defaults(go=projection)
+
+    options = parser.parse_args(arguments)
+    options.go(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The command under measurement, and what its log says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PHASES = ("reading", "computing", "writing", "assembling")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One imputation of an archive under a memory limit; the result and its log lie in a folder of their own."""
+
+    source: Path
+    folder: Path
+    method: str = "linear"
+    memory: str = "512MB"
+    workers: int = 1
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "OUT.zarr"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def command(self) -> list[str]:
+        how = ["--method", self.method, "--memory", self.memory, "--workers", str(self.workers)]
+        log = ["--all-missing", "mean_of_neighbors", "--log-json", str(self.log), "--quiet"]
+        return [sys.executable, "-m", "fastimpute", "impute", str(self.source), str(self.target), *how, *log]
+
+    def clear(self) -> None:
+        """Begin with an empty folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Lines of the log; a last one that was cut off by a kill is left out."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        for number, line in enumerate(lines):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                if number + 1 < len(lines) and not lines[number + 1].startswith("{"):
+                    raise
+
+    def done(self) -> dict[str, Any]:
+        """The last line of a run that came to its end.
+
+        Raises:
+            ValueError: it did not.
+        """
+        last = list(self.events())[-1:]
+        if not last or last[0].get("event") != "done":
+            raise ValueError(f"{self.log} does not end with the event done, but with {last}")
+        return last[0]
+
+
+def phase_shares(done: dict[str, Any]) -> dict[str, float]:
+    """What part of the work each phase took, by the last line of a log."""
+    seconds = {phase: float(done.get(f"seconds_{phase}", 0.0)) for phase in PHASES}
+    whole = max(sum(seconds.values()), done["seconds"])
+    return {phase: value / whole for phase, value in seconds.items()}
