@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from scaling.archive import read_setting, rows_of, size_on_disk, write_archive
-from scaling.impute import PHASES, Job, phase_shares
+from scaling.impute import METHOD, PHASES, Job, phase_shares
 from scaling.kill import kill_and_resume
-from scaling.projection import ASSUMPTIONS, flatness, project
+from scaling.projection import ASSUMPTIONS, project
 from scaling.score import score
 from scaling.watch import forget, importing_bytes, watch
 
@@ -38,6 +38,10 @@ HEADER = (
     f"{'Mc/s':>7}{'MB':>6}{'GB r':>7}{'GB w':>7}"
     + "".join(f"{phase[:4]:>5}" for phase in PHASES)
     + f"{'MAE':>8}{'linear':>8}"
+)
+PROJECTION_HEADER = (
+    f"{'':30}{'cells':>10}{'w':>3}{'hours, 1 machine':>18}{'s on 64, perfect':>18}{'with losses':>13}"
+    f"{'2 workers':>11}{'time per cell, largest/smallest, exponent':>43}"
 )
 
 
@@ -63,6 +67,7 @@ def run(job: Job, samples: int) -> dict[str, Any]:
         raise SystemExit(f"{' '.join(job.command())} ended with status {cost.status}: {cost.error}")
     traffic, rows = read_setting(job.source)
     cells, done = rows * traffic.sensors, job.done()
+    shares = phase_shares(done)
     return {
         "method": job.method,
         "memory": job.memory,
@@ -77,19 +82,20 @@ def run(job: Job, samples: int) -> dict[str, Any]:
         "peak_above_importing_bytes": cost.peak_bytes - importing_bytes(),
         **{name: value for name, value in dataclasses.asdict(cost).items() if name not in ("status", "error")},
         "log": done,
+        "shares": shares,
+        "share_besides_the_method": 1 - sum(shares[phase] for phase in METHOD),
         "score": dataclasses.asdict(score(job.source, job.target, samples)),
         "load_average_before": round(load, 1),
     }
 
 
 def shown(found: dict[str, Any]) -> str:
-    shares = phase_shares(found["log"])
     return (
         f"{found['method']:9}{found['input_bytes'] / 1e9:7.2f}{found['missing']:7.3f}{found['memory']:>7}"
         f"{found['workers']:3}{found['seconds']:9.1f}{found['cells'] / found['seconds'] / 1e6:7.2f}"
         f"{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
         f"{found['written_bytes'] / 1e9:7.2f}"
-        + "".join(f"{shares[phase]:5.0%}" for phase in PHASES)
+        + "".join(f"{found['shares'][phase]:5.0%}" for phase in PHASES)
         + f"{found['score']['mae']:8.3f}{found['score']['mae_linear']:8.3f}"
     )
 
@@ -99,7 +105,7 @@ def simulate_archive(options: argparse.Namespace) -> None:
     cost = write_archive(options.source, traffic, rows_of(options.years))
     print(
         f"{cost['cells']:.3g} cells, {size_on_disk(options.source) / 1e9:.2f} GB in {cost['seconds']:.1f} s, "
-        f"{cost['cells'] / cost['seconds_simulating'] / 1e6:.0f} M cells/s without writing"
+        f"{cost['cells'] / cost['seconds_simulating'] / 1e6:.0f} M cells a processor second without writing"
     )
 
 
@@ -128,16 +134,26 @@ def kill(options: argparse.Namespace) -> None:
 
 
 def projection(options: argparse.Namespace) -> None:
-    runs = list(held(options.json).get("runs", {}).values())
-    found: dict[str, Any] = {"assumptions": ASSUMPTIONS}
-    for method in sorted({run["method"] for run in runs}):
-        of_method = [run for run in runs if run["method"] == method]
-        found[method] = project(of_method)
-        for workers in sorted({run["workers"] for run in of_method}):
-            sizes = [run for run in of_method if run["workers"] == workers]
-            found[method][f"time_per_cell_{workers}_workers"] = flatness(sizes)
-    keep(options.json, "projection", found)
-    print(json.dumps(found, indent=1))
+    def kind(run: dict[str, Any]) -> str:
+        return f"{run['method']}, {run['missing']:.1%} missing, {run['memory']}"
+
+    runs = sorted(held(options.json).get("runs", {}).values(), key=kind)
+    found = {name: project(list(alike)) for name, alike in itertools.groupby(runs, kind)}
+    keep(options.json, "projection", {"assumptions": ASSUMPTIONS, **found})
+    print(*ASSUMPTIONS, sep="\n")
+    print(PROJECTION_HEADER)
+    for name, row in found.items():
+        print(projection_shown(name, row))
+
+
+def projection_shown(name: str, found: dict[str, Any]) -> str:
+    flat = found["time_per_cell"]
+    kept, losing = found.get("efficiency_of_two_workers"), found.get("seconds_on_64_machines_with_losses")
+    return (
+        f"{name:30}{found['measured_cells']:10.3g}{found['workers_on_a_machine']:3}{found['hours_on_one_machine']:18.2f}"
+        f"{found['seconds_on_64_machines_perfect']:18.0f}{'-' if losing is None else f'{losing:.0f}':>13}"
+        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:30.2f}{flat['exponent']:13.3f}"
+    )
 
 
 def place(options: argparse.Namespace, source: Path) -> Path:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PHASES = ("reading", "computing", "writing", "assembling")
+PHASES = ("scanning", "fitting", "reading", "computing", "writing", "assembling")
+METHOD = ("fitting", "computing")  # the phases that are not input, output or orchestration
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Job:
 
 
 def phase_shares(done: dict[str, Any]) -> dict[str, float]:
-    """What part of the work each phase took, by the last line of a log."""
-    seconds = {phase: float(done.get(f"seconds_{phase}", 0.0)) for phase in PHASES}
+    """What part of the work each phase took, by the last line of a log; of several workers, of their time together."""
+    seconds = {phase: float(done[f"seconds_{phase}"]) for phase in PHASES}
     whole = max(sum(seconds.values()), done["seconds"])
     return {phase: value / whole for phase, value in seconds.items()}

@@ -22,7 +22,7 @@ def flatness(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Time per cell against size: largest over smallest, and the exponent of a power law through them.
 
     Args:
-        runs: `cells` and `seconds` of one method and number of workers at different sizes.
+        runs: `cells` and `seconds` of runs alike but for their size.
     """
     cells = np.array([run["cells"] for run in runs], dtype=float)
     per_cell = np.array([run["seconds"] for run in runs]) / cells
@@ -36,10 +36,10 @@ def efficiency(one: dict[str, Any], two: dict[str, Any]) -> float:
 
 
 def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Hours of one method for LargeST-CA.
+    """Time for LargeST-CA, and how flat the time per cell was.
 
     Args:
-        runs: of that method; those of the largest size count.
+        runs: of one method at different sizes, with one worker and perhaps with two; those of the largest size count.
 
     Raises:
         ValueError: the largest size has no run of one worker.
@@ -61,6 +61,7 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "workers_on_a_machine": fastest["workers"],
         "hours_on_one_machine": seconds / 3600,
         "seconds_on_64_machines_perfect": seconds / MACHINES,
+        "time_per_cell": flatness([run for run in runs if run["workers"] == 1]),
     }
     if 2 in at_largest:
         kept = min(efficiency(at_largest[1], at_largest[2]), 1.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastimpute.linear import LinearImputer
-from fastimpute.sensor_faults import STEPS_PER_DAY
+from fastimpute.sensor_faults import HOURS, STEPS_PER_DAY
 from scaling.archive import open_speeds, read_setting
 
 SAMPLE_DAYS = 5
@@ -19,7 +19,7 @@ class Score:
     """Of samples of a result.
 
     Attributes:
-        cells: compared with the truth: filled ones that have an observation on both sides within the sample.
+        cells: compared with the truth: filled ones in gaps of at most twelve hours, as single outages leave them.
         mae: their mean absolute error, mph.
         mae_linear: the same of straight lines.
         from_linear: largest distance of one of them from straight lines.
@@ -53,7 +53,7 @@ def score(source: Path, target: Path, samples: int = 4) -> Score:
         lost = traffic.lost(start, start + length)
         changed += int((filled[~lost].view(np.uint32) != truth[~lost].view(np.uint32)).sum())
         unfilled += int(np.isnan(np.delete(filled, never, axis=1)).sum())
-        between = lost & _enclosed(~lost)
+        between = lost & _in_short_gaps(~lost)
         lines = LinearImputer(all_missing="keep").fit_transform(np.where(lost, np.float32(np.nan), truth))
         errors.append(np.abs(filled[between] - truth[between]))
         errors_linear.append(np.abs(lines[between] - truth[between]))
@@ -68,8 +68,9 @@ def score(source: Path, target: Path, samples: int = 4) -> Score:
     )
 
 
-def _enclosed(observed: np.ndarray) -> np.ndarray:
-    """True where a sensor has observations before and after, within the rows."""
-    before = np.maximum.accumulate(observed, axis=0)
-    after = np.maximum.accumulate(observed[::-1], axis=0)[::-1]
-    return before & after
+def _in_short_gaps(observed: np.ndarray) -> np.ndarray:
+    """True where the observations before and after, both within the rows, are at most the longest outage apart."""
+    rows, far = np.arange(len(observed), dtype=np.int32)[:, None], np.int32(2 * len(observed) + HOURS.longest)
+    before = np.maximum.accumulate(np.where(observed, rows, -far), axis=0)
+    after = np.minimum.accumulate(np.where(observed, rows, far)[::-1], axis=0)[::-1]
+    return after - before <= HOURS.longest + 1
