@@ -34,14 +34,14 @@ import fastimpute as fi
 from fastimpute.simulate_large import LargeTraffic
 
 HEADER = (
-    f"{'method':9}{'GB in':>7}{'missing':>7}{'limit':>7}{'w':>3}{'seconds':>9}"
+    f"{'method':9}{'GB in':>7}{'missing':>7}{'limit':>7}{'w':>3}{'seconds':>9}{'cpu s':>8}"
     f"{'Mc/s':>7}{'MB':>6}{'GB r':>7}{'GB w':>7}"
     + "".join(f"{phase[:4]:>5}" for phase in PHASES)
     + f"{'MAE':>8}{'linear':>8}"
 )
 PROJECTION_HEADER = (
     f"{'':30}{'cells':>10}{'w':>3}{'hours, 1 machine':>18}{'s on 64, perfect':>18}{'with losses':>13}"
-    f"{'2 workers':>11}{'time per cell, largest/smallest, exponent':>43}"
+    f"{'2 workers':>11}{'time per cell, largest/smallest':>33}{'processor time':>16}"
 )
 
 
@@ -78,7 +78,6 @@ def run(job: Job, samples: int) -> dict[str, Any]:
         "cells": cells,
         "input_bytes": size_on_disk(job.source),
         "output_bytes": size_on_disk(job.target),
-        "nanoseconds_per_cell": cost.seconds / cells * 1e9,
         "peak_above_importing_bytes": cost.peak_bytes - importing_bytes(),
         **{name: value for name, value in dataclasses.asdict(cost).items() if name not in ("status", "error")},
         "log": done,
@@ -92,7 +91,7 @@ def run(job: Job, samples: int) -> dict[str, Any]:
 def shown(found: dict[str, Any]) -> str:
     return (
         f"{found['method']:9}{found['input_bytes'] / 1e9:7.2f}{found['missing']:7.3f}{found['memory']:>7}"
-        f"{found['workers']:3}{found['seconds']:9.1f}{found['cells'] / found['seconds'] / 1e6:7.2f}"
+        f"{found['workers']:3}{found['seconds']:9.1f}{found['cpu_seconds']:8.1f}{found['cells'] / found['seconds'] / 1e6:7.2f}"
         f"{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
         f"{found['written_bytes'] / 1e9:7.2f}"
         + "".join(f"{found['shares'][phase]:5.0%}" for phase in PHASES)
@@ -147,12 +146,12 @@ def projection(options: argparse.Namespace) -> None:
 
 
 def projection_shown(name: str, found: dict[str, Any]) -> str:
-    flat = found["time_per_cell"]
+    flat, flat_cpu = found["time_per_cell"], found["processor_time_per_cell"]
     kept, losing = found.get("efficiency_of_two_workers"), found.get("seconds_on_64_machines_with_losses")
     return (
         f"{name:30}{found['measured_cells']:10.3g}{found['workers_on_a_machine']:3}{found['hours_on_one_machine']:18.2f}"
         f"{found['seconds_on_64_machines_perfect']:18.0f}{'-' if losing is None else f'{losing:.0f}':>13}"
-        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:30.2f}{flat['exponent']:13.3f}"
+        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:33.2f}{flat_cpu['largest_over_smallest']:16.2f}"
     )
 
 

@@ -183,16 +183,16 @@ def test_kills_are_counted_and_results_compared(
 
 
 def measured(cells: float, seconds: float, workers: int = 1) -> dict[str, Any]:
-    return {"method": "linear", "cells": cells, "seconds": seconds, "workers": workers}
+    return {"method": "linear", "cells": cells, "seconds": seconds, "cpu_seconds": seconds, "workers": workers}
 
 
 def test_flat_is_flat_and_growth_has_its_exponent() -> None:
     from scaling.projection import flatness
 
-    flat = flatness([measured(cells, cells * 2e-7) for cells in (1e6, 1e7, 1e8)])
+    flat = flatness([measured(cells, cells * 2e-7) for cells in (1e6, 1e7, 1e8)], "seconds")
     assert flat["largest_over_smallest"] == pytest.approx(1)
     assert flat["exponent"] == pytest.approx(0, abs=1e-9)
-    assert flatness([measured(cells, cells**1.5) for cells in (1e6, 1e8)])["exponent"] == pytest.approx(0.5)
+    assert flatness([measured(cells, cells**1.5) for cells in (1e6, 1e8)], "seconds")["exponent"] == pytest.approx(0.5)
 
 
 def test_the_projection_scales_the_largest_run_to_five_years() -> None:

@@ -18,14 +18,15 @@ ASSUMPTIONS = (
 )
 
 
-def flatness(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+def flatness(runs: Sequence[dict[str, Any]], seconds: str) -> dict[str, float]:
     """Time per cell against size: largest over smallest, and the exponent of a power law through them.
 
     Args:
-        runs: `cells` and `seconds` of runs alike but for their size.
+        runs: alike but for their size.
+        seconds: which time of theirs: "seconds", or "cpu_seconds", which others at work on the machine do not lengthen.
     """
     cells = np.array([run["cells"] for run in runs], dtype=float)
-    per_cell = np.array([run["seconds"] for run in runs]) / cells
+    per_cell = np.array([run[seconds] for run in runs]) / cells
     exponent = np.polyfit(np.log(cells), np.log(per_cell), 1)[0] if len(set(cells)) > 1 else 0.0
     return {"largest_over_smallest": float(per_cell.max() / per_cell.min()), "exponent": float(exponent)}
 
@@ -45,7 +46,7 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ValueError: the largest size has no run of one worker.
 
     Example:
-        >>> found = project([{"cells": 4522636800, "seconds": 7200.0, "workers": 1}])
+        >>> found = project([{"cells": 4522636800, "seconds": 7200.0, "cpu_seconds": 7100.0, "workers": 1}])
         >>> found["hours_on_one_machine"], found["seconds_on_64_machines_perfect"]
         (2.0, 112.5)
     """
@@ -53,6 +54,7 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     at_largest = {run["workers"]: run for run in runs if run["cells"] == largest}
     if 1 not in at_largest:
         raise ValueError(f"no run of {largest} cells with one worker to project from")
+    alone = [run for run in runs if run["workers"] == 1]
     fastest = min(at_largest.values(), key=lambda run: run["seconds"])
     seconds = fastest["seconds"] / largest * LARGEST_CA_CELLS
     found = {
@@ -61,7 +63,8 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "workers_on_a_machine": fastest["workers"],
         "hours_on_one_machine": seconds / 3600,
         "seconds_on_64_machines_perfect": seconds / MACHINES,
-        "time_per_cell": flatness([run for run in runs if run["workers"] == 1]),
+        "time_per_cell": flatness(alone, "seconds"),
+        "processor_time_per_cell": flatness(alone, "cpu_seconds"),
     }
     if 2 in at_largest:
         kept = min(efficiency(at_largest[1], at_largest[2]), 1.0)
