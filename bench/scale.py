@@ -91,8 +91,8 @@ def run(job: Job, samples: int) -> dict[str, Any]:
 def shown(found: dict[str, Any]) -> str:
     return (
         f"{found['method']:9}{found['input_bytes'] / 1e9:7.2f}{found['missing']:7.3f}{found['memory']:>7}"
-        f"{found['workers']:3}{found['seconds']:9.1f}{found['cpu_seconds']:8.1f}{found['cells'] / found['seconds'] / 1e6:7.2f}"
-        f"{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
+        f"{found['workers']:3}{found['seconds']:9.1f}{found['cpu_seconds']:8.1f}"
+        f"{found['cells'] / found['seconds'] / 1e6:7.2f}{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
         f"{found['written_bytes'] / 1e9:7.2f}"
         + "".join(f"{found['shares'][phase]:5.0%}" for phase in PHASES)
         + f"{found['score']['mae']:8.3f}{found['score']['mae_linear']:8.3f}"
@@ -151,7 +151,8 @@ def projection_shown(name: str, found: dict[str, Any]) -> str:
     return (
         f"{name:30}{found['measured_cells']:10.3g}{found['workers_on_a_machine']:3}{found['hours_on_one_machine']:18.2f}"
         f"{found['seconds_on_64_machines_perfect']:18.0f}{'-' if losing is None else f'{losing:.0f}':>13}"
-        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:33.2f}{flat_cpu['largest_over_smallest']:16.2f}"
+        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:33.2f}"
+        f"{flat_cpu['largest_over_smallest']:16.2f}"
     )
 
 
