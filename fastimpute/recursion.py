@@ -77,7 +77,8 @@ class Engine:
 
     Attributes:
         backend: of the recursion kernel. No influence on what is computed beyond rounding.
-        precision: of the recursion's matrix products; "bf16" on a GPU also trains with TF32.
+        precision: of the recursion's matrix products; on a GPU also of the direct head's in training, whatever else is
+            trained there takes TF32 for "bf16".
         device: where the series, the network and the particles lie. Another device draws other random numbers.
     """
 
@@ -241,7 +242,8 @@ def alternate(
         sampler = PatchSampler(table, generator, mass, place)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
         with on_device_of(series), tensor_float32(on_gpu and plan.engine.precision == "bf16"):
-            for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers):
+            precision = plan.engine.precision if on_gpu else "fp32"
+            for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers, precision):
                 pass
         stage = Stage(sigma, net, gaussian)
         series, log_w = recur(

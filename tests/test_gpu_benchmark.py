@@ -62,7 +62,7 @@ def test_what_a_backend_does_not_take_is_told_and_not_timed() -> None:
 
 def test_an_op_without_a_kernel_there_is_told() -> None:
     (found,) = checks.checks_of("score_matching", "cuda", quick=True)
-    assert found.outcome.startswith("refused: no kernel on cuda (cpu: ")
+    assert found.outcome.startswith("refused: no kernel on cuda (triton: ")
 
 
 def test_every_op_is_checked_and_timed() -> None:

@@ -112,7 +112,7 @@ def test_reference_is_autograd_of_the_plain_network() -> None:
 
 def test_scalar_oracle_in_double_equals_the_reference() -> None:
     example = step(24, 7, 64, 3, weighted=True).double()
-    torch.testing.assert_close(op(*example, 1), tuple(reference(*example)), rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(op(*example, 1, "fp32"), tuple(reference(*example)), rtol=1e-11, atol=1e-13)
 
 
 def test_the_gradient_predicts_the_loss_of_a_small_step() -> None:
@@ -182,13 +182,13 @@ def test_nan_in_a_row_reaches_the_loss(backend: str) -> None:
 
 def test_the_registered_op_has_no_gradient_of_its_own() -> None:
     example = step(5, 24, 32)
-    values = op(*example._replace(w1=example.w1.requires_grad_()), 1)
+    values = op(*example._replace(w1=example.w1.requires_grad_()), 1, "fp32")
     with pytest.raises(RuntimeError, match="score_matching: it returns gradients"):
         values[0].backward()
 
 
 def test_opcheck() -> None:
-    torch.library.opcheck(op, (*step(9, 24, 32, 3, weighted=True), 1))
+    torch.library.opcheck(op, (*step(9, 24, 32, 3, weighted=True), 1, "fp32"))
 
 
 def test_compiles_without_graph_breaks() -> None:
@@ -215,6 +215,19 @@ def test_bad_values_name_the_argument(change: dict[str, object], error: type[Exc
     arguments = {**step(6, 5, 32, 2)._asdict(), **change}
     with pytest.raises(error, match=f"score_matching: {message}"):
         ops.score_matching(**arguments)
+
+
+def test_half_precision_rounds_operands_only(backend: str) -> None:
+    example, exact, _ = answers(35, 24, 32, 5)
+    rough = ops.score_matching(*example, backend="torch", precision="bf16")
+    for name, value, right in zip(LossGradients._fields, rough, exact, strict=True):
+        assert value.dtype == torch.float32
+        assert 2**-14 < float((value - right).norm() / right.norm()) < 2**-5, name
+    if backend == "cpu":
+        with pytest.raises(ValueError, match="precision is 'bf16', the cpu kernel takes 'fp32'"):
+            ops.score_matching(*example, backend="cpu", precision="bf16")
+        with pytest.raises(RuntimeError, match="the cpu kernel takes precision 'fp32', got 'bf16'"):
+            op(*example, 1, "bf16")
 
 
 def test_an_unsuitable_width_says_what_the_kernels_take() -> None:

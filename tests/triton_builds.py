@@ -17,13 +17,14 @@ from triton.compiler import ASTSource
 
 CAPABILITIES = (80, 90, 100)
 INTEGERS = frozenset({
-    "bias_head_stride", "bias_key_stride", "bias_query_stride", "bias_rows", "bias_stride", "carried_row", "cells",
-    "channels", "count", "denoised_vectors", "first", "first_patch", "first_place", "first_row", "first_window",
-    "group_vectors", "halvings", "inner_iterations", "inner_stride", "iterations", "last_place", "last_row",
-    "last_window", "mean_stride", "memory_rows", "memory_tokens", "missing_stride", "missing_vectors",
-    "modulation_rows", "most", "outer_stride", "patches", "previous_vectors", "rank", "row_vectors", "rows",
-    "sample", "sample_vectors", "samples", "seed", "sequences", "series_stride", "settled_row", "step", "tokens",
-    "v_stride", "v_vectors", "vector_stride", "vectors", "window_vectors", "windows", "x_stride",
+    "bias_head_stride", "bias_key_stride", "bias_query_stride", "bias_rows", "bias_stride", "capacity", "carried_row",
+    "cells", "channels", "count", "denoised_vectors", "first", "first_patch", "first_place", "first_row",
+    "first_window", "group_vectors", "halvings", "inner_iterations", "inner_stride", "iterations", "last_place",
+    "last_row", "last_window", "mean_stride", "memory_rows", "memory_tokens", "missing_stride", "missing_vectors",
+    "modulation_rows", "most", "outer_stride", "patches", "previous_vectors", "rank", "row_vectors", "rows", "run",
+    "sample", "sample_vectors", "samples", "seed", "sequences", "series_stride", "settled_row", "slots", "step",
+    "target_stride", "tiles", "tokens", "v_stride", "v_vectors", "vector_stride", "vectors", "window_vectors",
+    "windows", "x_stride",
 })  # fmt: skip
 # Where kernels can run here.
 PLACES = ("interpreter", "gpu") if torch.cuda.is_available() else ("interpreter",)

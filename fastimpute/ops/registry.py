@@ -45,7 +45,7 @@ OPS: dict[str, Op] = {
         Op(
             "score_matching",
             "loss of denoising score matching of the score head and its gradients: one training step",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
         ),
         Op(

@@ -19,9 +19,11 @@ from fastimpute.ops.checks import (
     kernel_refusal,
     row_stride,
     rows_contiguous,
+    triton_refusal,
 )
-from fastimpute.ops.library import no_gradient, register
-from fastimpute.ops.network import LAYER_NORM_EPS, width_refusal
+from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.network import LAYER_NORM_EPS, check_precision, product, width_refusal
+from fastimpute.ops.triton_pack import OPERANDS
 
 OP = "score_matching"
 
@@ -50,25 +52,42 @@ def reference(
     b3: Tensor,
     modulation: Tensor,
     weight: Tensor | None = None,
+    *,
+    precision: str = "fp32",
 ) -> LossGradients:
     """`score_matching` in plain PyTorch for any floating dtype, by autograd."""
     with torch.enable_grad():
         leaves = [part.detach().requires_grad_() for part in (w1, b1, w2, b2, w3, b3, modulation)]
-        residual = direct_network(x.detach(), *leaves) - target.detach()
+        residual = direct_network(x.detach(), *leaves, precision=precision) - target.detach()
         error = residual.square() if weight is None else residual.square() * weight.detach()[:, None]
         loss = error.mean()
         return LossGradients(loss.detach(), *torch.autograd.grad(loss, leaves))
 
 
 def direct_network(
-    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor, b3: Tensor, modulation: Tensor
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    w3: Tensor,
+    b3: Tensor,
+    modulation: Tensor,
+    *,
+    precision: str = "fp32",
 ) -> Tensor:
     """Output (n, D) of the direct network at x (n, D), for autograd; runs of n / q rows share one of the modulations
     (q, 4, hidden)."""
     gain1, shift1, gain2, shift2 = modulation.unsqueeze(2).unbind(1)
-    h1 = _layer(torch.nn.functional.linear(x, w1, b1), gain1, shift1)
-    h2 = _layer(torch.nn.functional.linear(h1, w2, b2), gain2, shift2)
-    return torch.nn.functional.linear(h2, w3, b3)
+    h1 = _layer(_linear(x, w1, b1, precision), gain1, shift1)
+    h2 = _layer(_linear(h1, w2, b2, precision), gain2, shift2)
+    return _linear(h2, w3, b3, precision)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
+    if precision == "bf16":
+        return product(x, weight.T, precision) + bias
+    return torch.nn.functional.linear(x, weight, bias)
 
 
 def _layer(a: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -91,21 +110,25 @@ def score_matching(
     weight: Tensor | None = None,
     *,
     backend: str = "auto",
+    precision: str = "fp32",
     threads: int | None = None,
 ) -> LossGradients:
     """Loss of denoising score matching of the direct network and its gradients (arXiv 2602.01182; the head is ours).
 
     loss = mean over all n D cells of weight (net(x) - target)^2, net being `score_mlp` times sigma without the Gaussian
-    part: noise and Gaussian part belong into `target`. The cpu kernel has the same bits for any number of threads.
+    part: noise and Gaussian part belong into `target`. The cpu kernel has the same bits for any number of threads, the
+    triton kernels have them on any GPU of a kind.
 
     Args:
-        x: noisy particles, (n, D) with n >= 1, in standardised units. The cpu kernel takes float32, the torch backend
-            any floating dtype.
+        x: noisy particles, (n, D) with n >= 1, in standardised units. The kernels take float32, the torch backend any
+            floating dtype.
         target: (n, D), what the network is to return: sigma times the score (no units).
         w1: (hidden, D). b1: (hidden,). w2: (hidden, hidden). b2: (hidden,). w3: (D, hidden). b3: (D,).
         modulation: (q, 4, hidden): gain1, shift1, gain2, shift2; runs of n / q consecutive rows share one.
         weight: (n,), of the rows; None: ones.
-        backend: "auto", "cpu" or "torch".
+        backend: "auto", "cpu", "triton" (hidden widths 64, 128 and 256) or "torch".
+        precision: "fp32", or "bf16": bfloat16 operands in the matrix products, forward and back, float32 sums; the cpu
+            kernel takes "fp32".
         threads: of the cpu kernel; None: torch.get_num_threads().
 
     Returns:
@@ -125,14 +148,20 @@ def score_matching(
     """
     parts = (x, target, w1, b1, w2, b2, w3, b3, modulation, weight)
     _check(*parts)
+    check_precision(OP, precision)
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = dict(zip(_NAMES, parts, strict=True))
-    if backends.choose(OP, backend, tensors, {"cpu": lambda: _refusal(tensors, w1.shape[0])}) == "torch":
-        return reference(*parts)
-    run = _op if torch.compiler.is_compiling() else _impl
+    refusals = {
+        "cpu": lambda: _refusal(tensors, w1.shape[0], precision),
+        "triton": lambda: _triton_refusal(tensors, w1),
+    }
+    chosen = backends.choose(OP, backend, tensors, refusals)
+    if chosen == "torch":
+        return reference(*parts, precision=precision)
+    run = _op if chosen != "cpu" or torch.compiler.is_compiling() else _impl
     with torch.no_grad():
-        return LossGradients(*run(*parts, threads))
+        return LossGradients(*run(*parts, threads, precision))
 
 
 def _check(
@@ -168,15 +197,31 @@ def _check(
 _NAMES = ("x", "target", "w1", "b1", "w2", "b2", "w3", "b3", "modulation", "weight")
 
 
-def _refusal(tensors: dict[str, Tensor | None], hidden: int) -> str | None:
+def _refusal(tensors: dict[str, Tensor | None], hidden: int, precision: str) -> str | None:
+    if precision != "fp32":
+        return f"precision is {precision!r}, the cpu kernel takes 'fp32'"
     return kernel_refusal(tensors) or width_refusal(hidden, backends.isa())
+
+
+def _triton_refusal(tensors: dict[str, Tensor | None], w1: Tensor) -> str | None:
+    from fastimpute.kernels.matrix import WIDTHS
+
+    hidden, dim = w1.shape
+    if dim == 0:
+        return "the particles have no cells"
+    refusal = triton_refusal(tensors, (torch.float32,))
+    if refusal is None and hidden not in WIDTHS:
+        refusal = f"hidden width is {hidden}, the kernel takes {' or '.join(map(str, WIDTHS))}"
+    return refusal
 
 
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
 def _impl(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    *parts, weight, threads = rest
+    *parts, weight, threads, precision = rest
+    if precision != "fp32":
+        raise RuntimeError(f"{OP}: the cpu kernel takes precision 'fp32', got {precision!r}; use backend='torch'")
     x, target = rows_contiguous(x), rows_contiguous(target)
     dense = [part.contiguous() for part in parts]
     weight = None if weight is None else weight.contiguous()
@@ -201,6 +246,31 @@ def _impl(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return gradients
 
 
+def _triton(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    from fastimpute.kernels import score_matching as kernel
+    from fastimpute.kernels.matrix import padded
+
+    *parts, weight, _, precision = rest
+    x, target = rows_contiguous(x), rows_contiguous(target)
+    dense = [part.contiguous() for part in parts]
+    weight = None if weight is None else weight.contiguous()
+    (rows, dim), hidden, operands = x.shape, dense[0].shape[0], OPERANDS[precision]
+    extent = kernel.sizes(rows, dim, hidden, operands.itemsize)
+    gradients = (x.new_empty(()), *(torch.empty_like(part) for part in dense))
+    columns = padded(dim)
+    scratch = (
+        x.new_empty(hidden * (2 * columns + hidden), dtype=operands),
+        x.new_empty(extent.capacity * (4 * hidden + 2 * columns), dtype=operands),
+        x.new_empty(extent.capacity * 4 * hidden),
+        x.new_empty(extent.slots * extent.blocks * (kernel.BLOCK + 1) * kernel.BLOCK),
+        x.new_empty(extent.tiles),
+    )
+    *weights, modulation = dense
+    with on_device_of(x):
+        kernel.launch(x, target, weight, tuple(weights), modulation, gradients, scratch, extent=extent)
+    return gradients
+
+
 def _fake(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return (x.new_empty(()), *(torch.empty_like(part, memory_format=torch.contiguous_format) for part in rest[:7]))
 
@@ -208,8 +278,10 @@ def _fake(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 _op = register(
     OP,
     "(Tensor x, Tensor target, Tensor w1, Tensor b1, Tensor w2, Tensor b2, Tensor w3, Tensor b3, Tensor modulation, "
-    "Tensor? weight, int? threads) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "Tensor? weight, int? threads, str precision) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _impl,
     _fake,
+    _triton,
 )
 no_gradient(OP, "it returns gradients and has none itself; use the torch networks for higher derivatives")

@@ -71,6 +71,7 @@ def train_score(
     gaussian: GaussianPart | None,
     how: ScoreMatching,
     workers: Crew,
+    precision: str = "fp32",
 ) -> Iterator[Tensor]:
     """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss () of each step.
 
@@ -87,6 +88,7 @@ def train_score(
         gaussian: the analytic part that the network adds to, or None.
         how: steps, batch and so on.
         workers: who does it.
+        precision: of the direct head's products, as in `ops.score_matching`.
 
     Source: SPIRIT (arXiv 2602.01182), denoising score matching of the functional's log p.
     """
@@ -103,7 +105,7 @@ def train_score(
     if series.is_cuda:
 
         def whole_step() -> Tensor:
-            loss, finish = _differentiate(net, draw(), workers)
+            loss, finish = _differentiate(net, draw(), workers, precision)
             descend(finish)
             return loss
 
@@ -111,7 +113,7 @@ def train_score(
         return
     batch = draw()
     for step in range(how.steps):
-        loss, finish = _differentiate(net, batch, workers)
+        loss, finish = _differentiate(net, batch, workers, precision)
         tasks: list[Callable[[], Any]] = [partial(descend, finish)]
         if step + 1 < how.steps:  # patches do not wait for the weights
             tasks.append(draw)
@@ -137,17 +139,19 @@ def _draw(
     return Batch(noisy, target, noise_level, condition(log_sigma, calendar), sampler.weights(patches))
 
 
-def _differentiate(net: ScoreNet, batch: Batch, workers: Crew) -> tuple[Tensor, Callable[[], None]]:
+def _differentiate(net: ScoreNet, batch: Batch, workers: Crew, precision: str) -> tuple[Tensor, Callable[[], None]]:
     """Loss of a batch, and what leaves its gradient in the parameters."""
     if isinstance(net, ScoreMLP):
-        return _differentiate_direct(net, batch, workers.threads)
+        return _differentiate_direct(net, batch, workers.threads, precision)
     return _differentiate_energy(net, batch, workers)
 
 
-def _differentiate_direct(net: ScoreMLP, batch: Batch, threads: int) -> tuple[Tensor, Callable[[], None]]:
+def _differentiate_direct(
+    net: ScoreMLP, batch: Batch, threads: int, precision: str
+) -> tuple[Tensor, Callable[[], None]]:
     modulation = net.modulation(batch.condition)
     loss, *gradients, by_modulation = ops.score_matching(
-        batch.x, batch.target, *net.weights(), modulation, batch.weight, threads=threads
+        batch.x, batch.target, *net.weights(), modulation, batch.weight, precision=precision, threads=threads
     )
 
     def finish() -> None:

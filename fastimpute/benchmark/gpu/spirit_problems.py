@@ -62,9 +62,10 @@ def matching(rows: int, dim: int) -> Problem:
 
     def call(tensors: Tensors, backend: str, precision: str) -> tuple[torch.Tensor, ...]:
         parts = network_of(tensors)
-        return ops.score_matching(tensors["x"], tensors["target"], *parts[:7], backend=backend)
+        return ops.score_matching(tensors["x"], tensors["target"], *parts[:7], backend=backend, precision=precision)
 
-    return Problem("score_matching", f"n={rows} D={dim}", present(tensors), call, flops=3 * direct_flops(rows, dim))
+    work = 3 * direct_flops(rows, dim)
+    return Problem("score_matching", f"n={rows} D={dim}", present(tensors), call, flops=work, precisions=BOTH)
 
 
 def weights(rows: int, group: int, *, robust: bool = False) -> Problem:
