@@ -58,7 +58,7 @@ def test_runs_that_share_a_condition_may_cross_any_border(conditions: int) -> No
 
 @pytest.mark.parametrize("hidden", [128, 256])
 def test_other_widths(hidden: int) -> None:
-    check(step(18, 7, hidden, 3))
+    check(step(4, 7, hidden, 2))
 
 
 def test_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
