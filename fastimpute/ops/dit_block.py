@@ -133,10 +133,10 @@ def dit_block(
         token_mask: (n, t) bool, True where a token is no key for any query. A sequence without any key gets attention
             zero.
         memory: (w, m, 2 hidden) with w a divisor of n: keys, then values, of m up to 288 further tokens.
-        backend: "auto", "cpu", "triton" or "torch". All but triton differentiate, the cpu backend once. The triton
-            kernels pack weights that require gradients anew in every call.
-        precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax. The cpu backend's
-            gradient is that of the float32 block in either case.
+        backend: "auto", "cpu", "triton" or "torch". All differentiate, cpu and triton once, and triton at the widths of
+            `dit_block_gradient`; its kernels pack weights that require gradients anew in every call.
+        precision: "fp32", or "bf16": bfloat16 operands in all products, float32 sums and softmax. The gradient of the
+            cpu and triton backends is that of the float32 block in either case.
 
     Returns:
         The tokens after the block, (n, t, hidden).
@@ -231,13 +231,31 @@ def _triton_refusal(block: Block, heads: int, attention_bias: Tensor | None, mem
     from fastimpute.kernels.dit_block import HIDDEN_MOST as WIDEST
 
     if wants_grad(*block, attention_bias, memory):
-        return "gradients are required, which the kernels do not compute"
+        return gradient_refusal(block, heads, attention_bias, memory)
     floating = tensors_of(block, attention_bias, None, memory)
     return (
         triton_refusal(floating, (torch.float32,))
         or _length_refusal(block, memory)
         or _width_refusal(block.hidden, block.inner, heads, WIDEST)
     )
+
+
+def gradient_refusal(block: Block, heads: int, attention_bias: Tensor | None, memory: Tensor | None) -> str | None:
+    """Why the triton kernels cannot differentiate the block; None when they can."""
+    from fastimpute.kernels.dit_block_gradient import HEAD_SIZES, HIDDEN
+
+    refusal = triton_refusal(tensors_of(block, attention_bias, None, memory), (torch.float32,))
+    refusal = refusal or _length_refusal(block, memory)
+    if refusal is not None:
+        return refusal
+    if block.hidden not in HIDDEN:
+        return f"hidden width is {block.hidden}, the gradient's kernel takes {' or '.join(map(str, HIDDEN))}"
+    if block.inner % WIDTH_STEP or block.inner == 0:
+        return f"the MLP's width is {block.inner}, the kernel takes multiples of {WIDTH_STEP}"
+    if block.hidden // heads not in HEAD_SIZES:
+        sizes = " or ".join(map(str, HEAD_SIZES))
+        return f"head size is {block.hidden // heads}, the gradient's kernel takes {sizes}"
+    return None
 
 
 def _length_refusal(block: Block, memory: Tensor | None) -> str | None:
@@ -377,7 +395,7 @@ def _triton(*arguments: Any) -> Tensor:
     out = torch.empty_like(tokens)
     if out.numel() == 0:
         return out
-    bias = None if attention_bias is None else _reached(attention_bias)
+    bias = None if attention_bias is None else reached(attention_bias)
     absent = None if token_mask is None else token_mask.contiguous()
     memory = None if memory is None or memory.shape[1] == 0 else memory.contiguous()
     operands = OPERANDS[precision]
@@ -406,7 +424,7 @@ def _triton(*arguments: Any) -> Tensor:
     return out
 
 
-def _reached(bias: Tensor) -> Tensor:
+def reached(bias: Tensor) -> Tensor:
     """The bias, copied where 32 bits do not reach from one of a head's scores to all others."""
     _, _, queries, keys = bias.shape
     return bias if queries * bias.stride(2) + keys * bias.stride(3) < 2**31 else bias.contiguous()

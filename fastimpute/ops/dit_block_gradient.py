@@ -13,9 +13,9 @@ from torch import Tensor
 from fastimpute import _native
 from fastimpute.ops import backends
 from fastimpute.ops.checks import address, check_tensor
-from fastimpute.ops.dit_block import Block, Dense, check, refusal_of, tensors_of
+from fastimpute.ops.dit_block import Block, Dense, check, gradient_refusal, reached, refusal_of, tensors_of
 from fastimpute.ops.dit_block import reference as block_reference
-from fastimpute.ops.library import differentiate, no_gradient, register
+from fastimpute.ops.library import differentiate, no_gradient, on_device_of, register
 
 OP = "dit_block_gradient"
 
@@ -89,14 +89,15 @@ def dit_block_gradient(
 ) -> BlockGradients:
     """Gradient of sum(out_gradient * dit_block(...)) (block of arXiv 2212.09748, as used by arXiv 2510.02216).
 
-    `dit_block` calls it when it is differentiated. The cpu kernel keeps nothing of the first run: it repeats it,
-    sequence by sequence, while all that belongs to one sequence is in the cache. Same bits on any number of threads.
+    `dit_block` calls it when it is differentiated. The kernels keep nothing of the first run: they repeat it, the cpu's
+    sequence by sequence, triton's some at a time, while all that belongs to them is in the cache. Same bits on any
+    number of threads, and on any GPU of a kind.
 
     Args:
         out_gradient: (n, t, hidden), like `tokens`; units of the caller.
         tokens, modulation, w_qkv, b_qkv, w_proj, b_proj, w_up, b_up, w_down, b_down, heads, attention_bias,
-        token_mask, memory: as for `dit_block`. The cpu kernel takes float32, n and t of at least one.
-        backend: "auto", "cpu" or "torch".
+        token_mask, memory: as for `dit_block`. The kernels take float32, n and t of at least one.
+        backend: "auto", "cpu", "triton" (hidden widths 32, 64 and 128, head sizes 16 and 32) or "torch".
 
     Returns:
         `BlockGradients`. Not differentiable itself.
@@ -119,15 +120,22 @@ def dit_block_gradient(
 
     def refusal() -> str | None:
         if tokens.numel() == 0:
-            return "there is nothing to differentiate"
+            return _NOTHING
         return refusal_of(block, heads, attention_bias, token_mask, memory, "fp32")
 
+    def triton_refusal() -> str | None:
+        return _NOTHING if tokens.numel() == 0 else gradient_refusal(block, heads, attention_bias, memory)
+
     tensors = {"out_gradient": out_gradient, **tensors_of(block, attention_bias, token_mask, memory)}
-    if backends.choose(OP, backend, tensors, {"cpu": refusal}) == "torch":
+    chosen = backends.choose(OP, backend, tensors, {"cpu": refusal, "triton": triton_refusal})
+    if chosen == "torch":
         return reference(out_gradient, *block, heads, attention_bias, token_mask, memory)
-    run = _op if torch.compiler.is_compiling() else _impl
+    run = _op if chosen != "cpu" or torch.compiler.is_compiling() else _impl
     found = run(out_gradient, *block, heads, attention_bias, token_mask, memory)
     return _read(found, attention_bias, memory)
+
+
+_NOTHING = "there is nothing to differentiate"
 
 
 def _read(found: list[Tensor], attention_bias: Tensor | None, memory: Tensor | None) -> BlockGradients:
@@ -166,6 +174,39 @@ def _impl(*arguments: Any) -> list[Tensor]:
     return found
 
 
+def _triton(*arguments: Any) -> list[Tensor]:
+    from fastimpute.kernels import dit_block_gradient as kernel
+
+    out_gradient, *parts, heads, attention_bias, token_mask, memory = arguments
+    block = Block(*parts)
+    x, further = block.tokens.contiguous(), None if memory is None or memory.shape[1] == 0 else memory.contiguous()
+    sequences, length, hidden = x.shape
+    found = _fake(*arguments)
+    bias, by_memory = found[10:]
+    layout = kernel.Layout.of(hidden, block.inner, heads)
+    count = kernel.slices(sequences, length, layout)
+    capacity = kernel.capacity(count, length)
+    scratch = x.new_empty(capacity * sum(layout)).split([capacity * columns for columns in layout])
+    blocks = kernel.squares(hidden, block.inner)
+    partial = x.new_empty(capacity // kernel.SLICE * blocks * (kernel.SQUARE + 1) * kernel.SQUARE)
+    with on_device_of(x):
+        kernel.launch(
+            out_gradient.contiguous(),
+            x,
+            block.modulation.contiguous(),
+            tuple(weight.contiguous() for weight in block.weights()),
+            None if attention_bias is None else reached(attention_bias),
+            None if token_mask is None else token_mask.contiguous(),
+            further,
+            (*found[:10], bias if bias.numel() else None, None if further is None else by_memory),
+            scratch,
+            (x.new_empty(count, length, hidden), partial),
+            heads=heads,
+            count=count,
+        )
+    return found
+
+
 def _fake(out_gradient: Tensor, *rest: Any) -> list[Tensor]:
     *parts, _, attention_bias, _, memory = rest
     block = [part.new_empty(part.shape) for part in parts]
@@ -187,6 +228,7 @@ _op = register(
     "Tensor? token_mask, Tensor? memory) -> Tensor[]",
     _impl,
     _fake,
+    _triton,
 )
 no_gradient(OP, "a second derivative needs backend='torch'")
 

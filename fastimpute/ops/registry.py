@@ -70,7 +70,7 @@ OPS: dict[str, Op] = {
         Op(
             "dit_block_gradient",
             "gradients of the transformer block by its inputs and weights",
-            ("cpu", "torch"),
+            ("triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
