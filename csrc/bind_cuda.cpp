@@ -1,3 +1,5 @@
+#include "bind_cuda.h"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -236,4 +238,5 @@ PYBIND11_MODULE(_cuda, m) {
     bind_energy_mlp(m);
     bind_score_mlp(m);
     bind_proximal_recursion(m);
+    bind_unrolled_attention_cuda(m);
 }

@@ -137,3 +137,18 @@ def proximal_recursion(
     dissipation: _Dissipation,
 ) -> None:
     """Tuples as `_core.proximal_recursion` takes them; `cover`: most patches that share a cell, or more."""
+
+def unrolled_attention_refusal(frames: int, channels: int) -> str | None:
+    """Why the kernel cannot take such sequences on the current device; None when it can."""
+
+def unrolled_attention(
+    stream: int,
+    shape: tuple[int, int, int],
+    data: tuple[int, int, int, int, int, int],
+    process: tuple[int, int, int, int, int, int],
+    rates: tuple[int, int, int, int, int, int],
+    links: tuple[int, int],
+    score: int,
+    conditional_mean: int,
+) -> None:
+    """As of `_core`, in float32; links: decay and weight of the preconditioner by gap, 0: none."""

@@ -389,7 +389,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
     return compile_once
 
 
-KERNELS_OF = {"energy_mlp": 2, "particle_step": 8, "proximal_recursion": 4, "score_mlp": 1, "spt_weights": 8}
+KERNELS_OF = {
+    "energy_mlp": 2,
+    "particle_step": 8,
+    "proximal_recursion": 4,
+    "score_mlp": 1,
+    "spt_weights": 8,
+    "unrolled_attention": 8,
+}
 every_kernel = pytest.mark.parametrize("op", sorted(KERNELS_OF))
 
 

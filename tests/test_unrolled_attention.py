@@ -269,7 +269,7 @@ def test_torch_backend_matches_float64() -> None:
 def test_scalar_oracle_in_double_equals_the_reference(solver: str, length: float | None) -> None:
     given = problem(7, 9, 3)
     sizes = {"iterations": 4, "inner_iterations": 12, "solver": solver, "length": length}
-    oracle = op(*given.values(), None, None, *sizes.values())
+    oracle = op(*given.values(), None, None, *sizes.values(), "cpu")
     torch.testing.assert_close(oracle, reference(**given, **sizes), rtol=1e-8, atol=1e-8)
 
 
@@ -356,7 +356,7 @@ def test_gradients_in_the_table_and_the_rates_are_those_of_finite_differences() 
 def test_opcheck() -> None:
     given = single(problem(5, 6, 2))
     for solver in SOLVERS:
-        torch.library.opcheck(op, (*given.values(), None, None, 2, 3, solver, 3.0))
+        torch.library.opcheck(op, (*given.values(), None, None, 2, 3, solver, 3.0, "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

@@ -54,6 +54,10 @@ struct UnrolledPlan {
     const Real* weight = nullptr;
 };
 
+// Throws std::invalid_argument naming the argument; what the addresses hold is not looked at.
+template <typename Real>
+void check_unrolled_attention(const UnrolledAttention<Real>& params);
+
 // Checks the arguments, then solves all sequences, spread over `threads`; the bits do not depend on `threads`, nor on
 // the sequences that share a call.
 void unrolled_attention(Isa isa, const UnrolledAttention<float>& params, int threads);

@@ -97,7 +97,7 @@ OPS: dict[str, Op] = {
         Op(
             "unrolled_attention",
             "score and conditional mean of a masked Gaussian process by lag-attention iterations",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
             "arXiv 2510.02216",
         ),

@@ -9,6 +9,7 @@ seen, m those missing. K outer iterations solve for the score s, each product ru
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ from fastimpute.ops.checks import (
     wants_grad,
 )
 from fastimpute.ops.lag_heads import head_matrix
-from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, multiprocessors, no_gradient, on_device_of, register, stream_of
 from fastimpute.ops.rates import OP, Rates, spectral_rates, spectrum
 
 SOLVERS = ("gd", "chebyshev", "cg")
@@ -194,7 +195,7 @@ def unrolled_attention(
         solver: "gd" (the paper's; steps 2 / (lmin + lmax)), "chebyshev" or "cg", for both systems.
         length: frames of the exponential kernel whose tridiagonal precision preconditions the inner system; None: no
             preconditioner.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
 
     Returns:
         score (n, T, d), zero at observed frames, in 1 / standardised units, and the conditional mean (n, T, d), x
@@ -234,6 +235,7 @@ def unrolled_attention(
     tensors = {**floating, "missing": missing, "rates.outer": outer, "rates.inner": inner}
     refusals = {
         "cpu": lambda: _refusal(floating, outer, inner),
+        "cuda": lambda: _cuda_refusal(floating, outer, inner),
         "triton": lambda: _triton_refusal(floating, outer, inner),
     }
     chosen = backends.choose(OP, backend, tensors, refusals)
@@ -253,11 +255,12 @@ def unrolled_attention(
             solver=solver,
             length=length,
         )
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    score, filled = run(
+    arguments = (
         v, x, missing, lag_table, alpha, sigma, mean, channel_covariance, outer, inner, iterations, inner_iterations,
         solver, length,
     )  # fmt: skip
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    score, filled = _impl(*arguments) if direct else _op(*arguments, chosen)
     return score, filled
 
 
@@ -298,6 +301,15 @@ def _refusal(floating: dict[str, Tensor | None], outer: Tensor | None, inner: Te
     return _gradient_refusal(floating, outer, inner) or kernel_refusal(floating)
 
 
+def _cuda_refusal(floating: dict[str, Any], outer: Tensor | None, inner: Tensor | None) -> str | None:
+    v = floating["v"]
+    refusal = _refusal(floating, outer, inner)
+    if refusal is None:
+        with on_device_of(v):
+            refusal = _native.cuda().unrolled_attention_refusal(*v.shape[1:])
+    return refusal
+
+
 def _triton_refusal(floating: dict[str, Any], outer: Tensor | None, inner: Tensor | None) -> str | None:
     from fastimpute.kernels.unrolled_attention import size_refusal
 
@@ -334,30 +346,80 @@ def _impl(
     solver: str,
     length: float | None,
 ) -> tuple[Tensor, Tensor]:
-    sequences, frames, channels = v.shape
-    outer, inner = _rates_of(
+    rates = _rates_of(
         v, missing, lag_table, alpha, sigma, channel_covariance, outer, inner, iterations, inner_iterations, solver,
         length,
     )  # fmt: skip
-    score, filled = (torch.empty(sequences, frames, channels, dtype=v.dtype) for _ in range(2))
-    v, x = (rows_contiguous(tensor.flatten(1)) for tensor in (v, x))
-    missing = rows_contiguous(missing)
-    variance, basis = (None, None) if channel_covariance is None else ChannelModes.of(channel_covariance)
+    modes = None if channel_covariance is None else ChannelModes.of(channel_covariance)
+    core = _native.core()
+    kernel = core.unrolled_attention_ref_f64
+    if v.dtype != torch.float64:
+        kernel = functools.partial(core.unrolled_attention, backends.isa(), torch.get_num_threads())
+    floating = (v, x, lag_table, alpha, sigma, mean)
+    return _run(kernel, missing, *floating, modes, rates, (iterations, inner_iterations), length or 0.0)
+
+
+def _cuda(
+    v: Tensor,
+    x: Tensor,
+    missing: Tensor,
+    lag_table: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    mean: Tensor | None,
+    channel_covariance: Tensor | None,
+    outer: Tensor | None,
+    inner: Tensor | None,
+    iterations: int,
+    inner_iterations: int,
+    solver: str,
+    length: float | None,
+) -> tuple[Tensor, Tensor]:
+    rates = _rates_of(
+        v, missing, lag_table, alpha, sigma, channel_covariance, outer, inner, iterations, inner_iterations, solver,
+        length,
+    )  # fmt: skip
+    modes = None if channel_covariance is None else modes_on_gpu(channel_covariance)
+    decay, weight = (None, None) if length is None else exponential_links(v.shape[1], length, v.device)
+    floating = (v, x, lag_table, alpha, sigma, mean)
+    with on_device_of(v):
+        kernel = functools.partial(_native.cuda().unrolled_attention, stream_of(v))
+        links = (address(decay), address(weight))
+        return _run(kernel, missing, *floating, modes, rates, (iterations, inner_iterations), links)
+
+
+def _run(
+    kernel: Callable[..., None],
+    missing: Tensor,
+    v: Tensor,
+    x: Tensor,
+    lag_table: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    mean: Tensor | None,
+    modes: ChannelModes | None,
+    rates: tuple[Tensor | None, Tensor | None],
+    iterations: tuple[int, int],
+    preconditioner: float | tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """preconditioner: as the kernel takes it."""
+    score, filled = (torch.empty(v.shape, dtype=v.dtype, device=v.device) for _ in range(2))
+    rows = [rows_contiguous(tensor) for tensor in (v.flatten(1), x.flatten(1), missing)]
+    variance, basis = (None, None) if modes is None else modes
     dense = [None if tensor is None else tensor.contiguous() for tensor in (lag_table, alpha, sigma, mean)]
-    arguments = (
-        (sequences, frames, channels),
-        (address(v), row_stride(v), address(x), row_stride(x), address(missing), row_stride(missing)),
+    kernel(
+        tuple(v.shape),
+        tuple(number for tensor in rows for number in (address(tensor), row_stride(tensor))),
         (*map(address, dense), address(basis), address(variance)),
-        (address(outer), _rows(outer), iterations, address(inner), _rows(inner), inner_iterations),
-        length or 0.0,
+        tuple(
+            number
+            for table, count in zip(rates, iterations, strict=True)
+            for number in (address(table), _rows(table), count)
+        ),
+        preconditioner,
         address(score),
         address(filled),
     )
-    core = _native.core()
-    if v.dtype == torch.float64:
-        core.unrolled_attention_ref_f64(*arguments)
-    else:
-        core.unrolled_attention(backends.isa(), torch.get_num_threads(), *arguments)
     return score, filled
 
 
@@ -439,13 +501,14 @@ def _fake(v: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape), v.new_empty(v.shape)
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _op = register(
     "unrolled_attention",
     "(Tensor v, Tensor x, Tensor missing, Tensor lag_table, Tensor alpha, Tensor sigma, Tensor? mean, "
     "Tensor? channel_covariance, Tensor? outer, Tensor? inner, int iterations, int inner_iterations, str solver, "
-    "float? length) -> (Tensor, Tensor)",
-    _impl,
+    "float? length, str backend) -> (Tensor, Tensor)",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("unrolled_attention", "the kernels compute no gradients; use backend='torch'")
