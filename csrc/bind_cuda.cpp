@@ -238,5 +238,6 @@ PYBIND11_MODULE(_cuda, m) {
     bind_energy_mlp(m);
     bind_score_mlp(m);
     bind_proximal_recursion(m);
+    bind_diffusion(m);
     bind_unrolled_attention_cuda(m);
 }

@@ -2,5 +2,6 @@
 
 #include <pybind11/pybind11.h>
 
-// What of the module `_cuda` has a file of its own.
+// Each adds its part to the Python module `_cuda`.
+void bind_diffusion(pybind11::module_& m);
 void bind_unrolled_attention_cuda(pybind11::module_& m);

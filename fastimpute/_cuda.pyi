@@ -3,6 +3,8 @@
 Calls return when the work is queued; the callers keep the memory alive until it is done.
 """
 
+_Sizes = tuple[int, int, int]
+_Rows = tuple[int, int]
 _Moments = tuple[int, int, int, int, float, float, float, float, float]
 _Noise = tuple[int, int, int, int, int, int]
 _Series = tuple[int, int, int, int, int, int, int, int]
@@ -152,3 +154,22 @@ def unrolled_attention(
     conditional_mean: int,
 ) -> None:
     """As of `_core`, in float32; links: decay and weight of the preconditioner by gap, 0: none."""
+
+def diffusion_step(
+    stream: int,
+    sizes: _Sizes,
+    v: _Rows,
+    denoised: _Rows,
+    previous: _Rows,
+    missing: _Rows,
+    v_new: _Rows,
+    coefficients: tuple[float, float, float, float],
+    noise: _Noise,
+) -> None:
+    """Tuples as `_core.diffusion_step` takes them."""
+
+def samples_refusal(samples: int) -> str | None:
+    """Why windows cannot have so many samples in `ball_quantile`; None when they can."""
+
+def ball_quantile(stream: int, sizes: _Sizes, x: _Sizes, missing: _Rows, rank: int, centre: _Rows, radius: int) -> None:
+    """Tuples as `_core.ball_quantile` takes them."""

@@ -15,7 +15,8 @@ import pybind11
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = ("common/errors.cpp", "common/noise.cpp", "spt_weights/spt_weights_checks.cpp",
           "particle_step/particle_step_checks.cpp", "proximal_recursion/checks.cpp",
-          "proximal_recursion/recursion_plan_cuda.cpp", "unrolled_attention/unrolled_attention_checks.cpp",
+          "proximal_recursion/recursion_plan_cuda.cpp", "diffusion_step/diffusion_step_checks.cpp",
+          "ball_quantile/ball_quantile_checks.cpp", "unrolled_attention/unrolled_attention_checks.cpp",
           "unrolled_attention/unrolled_attention_checks_cuda.cpp")  # fmt: skip
 
 
@@ -24,8 +25,8 @@ def build(folder: Path) -> Path:
     csrc = ROOT / "csrc"
     library = folder / "_cuda.so"
     own = sorted((ROOT / "tests" / "cuda").glob("*.cpp"))
-    bindings = sorted(csrc.glob("bind_*cuda.cpp"))
-    sources = [*own, *bindings, *sorted(csrc.glob("*/*_pack_cuda.cpp")), *(csrc / name for name in CHECKS)]
+    packs, bindings = csrc.glob("*/*_pack_cuda.cpp"), csrc.glob("bind*_cuda.cpp")
+    sources = [*own, *sorted(bindings), *sorted(packs), *(csrc / name for name in CHECKS)]
     places = (csrc, ROOT / "tests" / "cuda", pybind11.get_include(), sysconfig.get_paths()["include"])
     includes = [part for place in places for part in ("-I", str(place))]
     flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]

@@ -48,7 +48,7 @@ def test_matches_float64_for_any_number_of_samples(isa: str, count: int) -> None
 
 def test_scalar_oracle_in_double_equals_the_reference() -> None:
     samples, missing = inputs(25, 9, 14)
-    centre, radius = op(samples.double(), missing, order_statistic(25, 0.9))
+    centre, radius = op(samples.double(), missing, order_statistic(25, 0.9), "cpu")
     exact = reference(samples.double(), missing, 0.9)
     torch.testing.assert_close(centre, exact[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(radius, exact[1], rtol=1e-12, atol=1e-12)
@@ -174,7 +174,7 @@ def test_gradients_take_the_torch_backend() -> None:
 
 def test_opcheck() -> None:
     samples, missing = inputs(20, 4, 6)
-    torch.library.opcheck(op, (samples, missing, 19))
+    torch.library.opcheck(op, (samples, missing, 19, "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

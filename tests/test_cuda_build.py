@@ -390,6 +390,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 
 
 KERNELS_OF = {
+    "ball_quantile": 8,
+    "diffusion_step": 8,
     "energy_mlp": 2,
     "particle_step": 8,
     "proximal_recursion": 4,

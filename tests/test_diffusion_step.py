@@ -59,7 +59,7 @@ def test_scalar_oracle_in_double_equals_the_reference() -> None:
     v, denoised, previous, missing = inputs(2, 9, 14)
     keys, coefficients = noise_keys(9, 7), StepCoefficients(0.3, 0.9, 0.1, 0.5)
     v, denoised, previous = v.double(), denoised.double(), previous.double()
-    value = op(v, denoised, previous, missing, *coefficients, keys, 7, 1, 2)
+    value = op(v, denoised, previous, missing, *coefficients, keys, 7, 1, 2, "cpu")
     exact = reference(v, denoised, previous, missing, coefficients, noise=Noise(7, keys, 1, 2))
     torch.testing.assert_close(value, exact, rtol=1e-12, atol=1e-12)
 
@@ -170,8 +170,8 @@ def test_gradients_take_the_torch_backend() -> None:
 
 def test_opcheck() -> None:
     v, denoised, previous, missing = inputs(2, 4, 6)
-    torch.library.opcheck(op, (v, denoised, previous, missing, 0.3, 0.9, 0.1, 0.5, noise_keys(4, 3), 1, 2, 3))
-    torch.library.opcheck(op, (v[0], denoised[0], None, missing, 0.3, 0.9, 0.0, 0.0, None, 0, 0, 0))
+    torch.library.opcheck(op, (v, denoised, previous, missing, 0.3, 0.9, 0.1, 0.5, noise_keys(4, 3), 1, 2, 3, "cpu"))
+    torch.library.opcheck(op, (v[0], denoised[0], None, missing, 0.3, 0.9, 0.0, 0.0, None, 0, 0, 0, "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

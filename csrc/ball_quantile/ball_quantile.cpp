@@ -4,35 +4,11 @@
 #include <cmath>
 #include <vector>
 
-#include "common/errors.h"
 #include "common/parallel_for.h"
 #include "dispatch.h"
 
 namespace fastimpute {
 namespace {
-
-constexpr const char* kOp = "ball_quantile";
-
-void check_stride(const char* argument, std::int64_t stride, std::int64_t least) {
-    if (stride < least) throw_invalid(kOp, argument, "at least the row length", static_cast<long long>(stride));
-}
-
-template <typename Real>
-void check(const BallQuantile<Real>& params) {
-    if (params.samples < 2) throw_invalid(kOp, "samples", "at least 2", static_cast<long long>(params.samples));
-    if (params.windows < 0) throw_invalid(kOp, "windows", "at least 0", static_cast<long long>(params.windows));
-    if (params.dim < 0) throw_invalid(kOp, "dim", "at least 0", static_cast<long long>(params.dim));
-    if (params.rank < 1 || params.rank > params.samples)
-        throw_invalid(kOp, "rank", "between 1 and the number of samples", static_cast<long long>(params.rank));
-    if (params.windows == 0) return;
-    if (params.radius == nullptr) throw_invalid(kOp, "radius", "non-null", "null");
-    if (params.dim == 0) return;
-    if (!(params.x && params.missing && params.centre)) throw_invalid(kOp, "addresses", "non-null", "null");
-    check_stride("sample_stride", params.sample_stride, params.dim);
-    check_stride("window_stride", params.window_stride, params.dim);
-    check_stride("missing_stride", params.missing_stride, params.dim);
-    check_stride("centre_stride", params.centre_stride, params.dim);
-}
 
 // The rank-th smallest distance from the mean of the other samples; a NaN among them makes it NaN. Reorders the
 // squares.
@@ -57,7 +33,7 @@ void run(const BallQuantile<Real>& params, std::int64_t begin, std::int64_t end,
 }  // namespace
 
 void ball_quantile(Isa isa, const BallQuantile<float>& params, int threads) {
-    check(params);
+    check_ball_quantile(params);
     // Neighbouring windows whose samples stay in the second-level cache until their distances are taken, beside the
     // next ones.
     constexpr std::int64_t kCellsPerTask = 1 << 16;
@@ -68,7 +44,7 @@ void ball_quantile(Isa isa, const BallQuantile<float>& params, int threads) {
 }
 
 void ball_quantile_ref_f64(const BallQuantile<double>& params) {
-    check(params);
+    check_ball_quantile(params);
     run(params, 0, params.windows, ref::ball_windows<double>);
 }
 

@@ -27,6 +27,10 @@ struct BallQuantile {
     Real* radius = nullptr;
 };
 
+// Throws std::invalid_argument naming op and argument.
+template <typename Real>
+void check_ball_quantile(const BallQuantile<Real>& params);
+
 // Checks the arguments, then works through the windows, spread over `threads`; the bits do not depend on `threads`.
 void ball_quantile(Isa isa, const BallQuantile<float>& params, int threads);
 void ball_quantile_ref_f64(const BallQuantile<double>& params);

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/aligned.h"
 #include "common/errors.h"
 
 // What launching a kernel needs on the host. Launches allocate nothing and wait for nothing, so that CUDA graphs can
@@ -24,9 +25,5 @@ inline dim3 grid_of(const char* op, std::int64_t work, std::int64_t per_block) {
 }
 
 inline cudaStream_t stream_of(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
-
-inline bool aligned(const void* address, std::uintptr_t bytes) {
-    return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
-}
 
 }  // namespace fastimpute::cuda

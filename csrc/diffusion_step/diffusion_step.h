@@ -34,6 +34,10 @@ struct DiffusionStep {
     NoiseKeys noise;
 };
 
+// Throws std::invalid_argument naming op and argument.
+template <typename Real>
+void check_diffusion_step(const DiffusionStep<Real>& params);
+
 // Checks the arguments, then steps all rows, spread over `threads`; the bits do not depend on `threads`.
 void diffusion_step(Isa isa, const DiffusionStep<float>& params, int threads);
 void diffusion_step_ref_f64(const DiffusionStep<double>& params);

@@ -1,44 +1,13 @@
 #pragma once
 
+#include "common/cells.cuh"
 #include "common/device.cuh"
-#include "common/philox.h"
+#include "common/noise.cuh"
 #include "particle_step/particle_step.h"
 
 // The particles' step on a GPU: bound by memory, so kWide = 4 cells to an access where rows allow it, and several
 // accesses of a thread on their way before the first is used.
 namespace fastimpute::cuda {
-
-template <typename T, int kWide>
-struct alignas(sizeof(T) * kWide) Cells {
-    T cell[kWide];
-};
-
-template <typename T, int kWide>
-__device__ __forceinline__ Cells<T, kWide> load_cells(const T* source) {
-    return *reinterpret_cast<const Cells<T, kWide>*>(source);
-}
-
-template <typename T, int kWide>
-__device__ __forceinline__ void store_cells(T* target, const Cells<T, kWide>& cells) {
-    *reinterpret_cast<Cells<T, kWide>*>(target) = cells;
-}
-
-// Standard normal of one cell, by Box-Muller from two words of its own counter (common/philox.h).
-__device__ __forceinline__ float normal_cell(const NoiseStream& stream, std::uint32_t offset, std::uint32_t sensor) {
-    const auto high_word = [](std::uint32_t word, std::uint32_t factor) constexpr {
-        return static_cast<std::uint32_t>((std::uint64_t{word} * factor) >> 32);
-    };
-    const PhiloxWords<std::uint32_t> words = noise_words(stream, offset, sensor, high_word);
-    const auto uniform = [](std::uint32_t word) { return (static_cast<float>(word >> 9) + 0.5f) * 0x1p-23f; };
-    return sqrtf(-2.0f * logf(uniform(words.word[0]))) * cos_turn(uniform(words.word[1]));
-}
-
-__device__ __forceinline__ float normal_cell(const NoiseKeys& noise, std::int64_t row, std::uint32_t column) {
-    const auto sensors = static_cast<std::uint32_t>(noise.sensors);
-    const std::int64_t* key = noise.keys + row * noise.keys_stride;
-    const NoiseStream stream{noise.seed, key[0], noise.sample, noise.step};
-    return normal_cell(stream, column / sensors, static_cast<std::uint32_t>(key[1 + column % sensors]));
-}
 
 // Advances the moments of one cell and returns the direction they give.
 __device__ __forceinline__ float adam_direction(const AdamMoments<float>& moments, float gradient, float& m, float& v) {

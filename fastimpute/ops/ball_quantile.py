@@ -9,7 +9,9 @@ samples, which a new draw has too. Without it, small Z cover too little.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, no_gradient, on_device_of, register, stream_of
 
 OP = "ball_quantile"
 
@@ -71,7 +73,7 @@ def ball_quantile(samples: Tensor, missing: Tensor, level: float, *, backend: st
         samples: (Z, n, D), Z samples of n windows, in the units of the data.
         missing: (n, D) bool, True where missing; distances are over these cells.
         level: share of draws that the ball should hold, in (0, 1).
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
 
     Returns:
         centre (n, D), at observed cells the first sample bit for bit, and radius (n,), 0 where nothing is missing; both
@@ -91,17 +93,25 @@ def ball_quantile(samples: Tensor, missing: Tensor, level: float, *, backend: st
     check_tensor(OP, "samples", samples, (None, None, None), None)
     check_tensor(OP, "missing", missing, tuple(samples.shape[1:]), torch.bool)
     rank = order_statistic(samples.shape[0], level)
-    refusals = {"cpu": lambda: _refusal(samples), "triton": lambda: _triton_refusal(samples)}
+    refusals = {
+        "cpu": lambda: _refusal(samples),
+        "cuda": lambda: _cuda_refusal(samples),
+        "triton": lambda: _triton_refusal(samples),
+    }
     chosen = backends.choose(OP, backend, {"samples": samples, "missing": missing}, refusals)
     if chosen == "torch":
         return reference(samples, missing, level)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    centre, radius = run(samples, missing, rank)
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    centre, radius = _impl(samples, missing, rank) if direct else _op(samples, missing, rank, chosen)
     return centre, radius
 
 
 def _refusal(samples: Tensor) -> str | None:
     return _gradient_refusal(samples) or kernel_refusal({"samples": samples})
+
+
+def _cuda_refusal(samples: Tensor) -> str | None:
+    return _refusal(samples) or _native.cuda().samples_refusal(samples.shape[0])
 
 
 def _triton_refusal(samples: Tensor) -> str | None:
@@ -120,15 +130,27 @@ def _gradient_refusal(samples: Tensor) -> str | None:
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
-def _impl(samples: Tensor, missing: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def _impl(samples: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    core = _native.core()
+    if samples.dtype == torch.float64:
+        return _run(core.ball_quantile_ref_f64, samples, *rest)
+    return _run(functools.partial(core.ball_quantile, backends.isa(), torch.get_num_threads()), samples, *rest)
+
+
+def _cuda(samples: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    with on_device_of(samples):
+        return _run(functools.partial(_native.cuda().ball_quantile, stream_of(samples)), samples, *rest)
+
+
+def _run(kernel: Callable[..., None], samples: Tensor, missing: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     count, windows, dim = samples.shape
     adjacent = dim <= 1 or samples.stride(2) == 1
     if not adjacent or min(samples.stride(0), samples.stride(1)) < dim:
         samples = samples.contiguous()
     missing = rows_contiguous(missing)
-    centre = torch.empty(windows, dim, dtype=samples.dtype)
-    radius = torch.empty(windows, dtype=samples.dtype)
-    arguments = (
+    centre = torch.empty(windows, dim, dtype=samples.dtype, device=samples.device)
+    radius = torch.empty(windows, dtype=samples.dtype, device=samples.device)
+    kernel(
         (count, windows, dim),
         (address(samples), max(samples.stride(0), dim), max(samples.stride(1), dim)),
         (address(missing), row_stride(missing)),
@@ -136,11 +158,6 @@ def _impl(samples: Tensor, missing: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         (address(centre), dim),
         address(radius),
     )
-    core = _native.core()
-    if samples.dtype == torch.float64:
-        core.ball_quantile_ref_f64(*arguments)
-    else:
-        core.ball_quantile(backends.isa(), torch.get_num_threads(), *arguments)
     return centre, radius
 
 
@@ -161,5 +178,8 @@ def _fake(samples: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return samples.new_empty(samples.shape[1:]), samples.new_empty(samples.shape[1:2])
 
 
-_op = register(OP, "(Tensor samples, Tensor missing, int rank) -> (Tensor, Tensor)", _impl, _fake, _triton)
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
+_op = register(
+    OP, "(Tensor samples, Tensor missing, int rank, str backend) -> (Tensor, Tensor)", _by_backend, _fake, _by_backend
+)
 no_gradient(OP, "the kernels compute no gradients; use backend='torch'")

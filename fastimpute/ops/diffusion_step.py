@@ -7,6 +7,8 @@ Euler-Maruyama, Heun and DPM-Solver++(2M) are all of this form: `fastimpute.diff
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,7 +26,7 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, no_gradient, on_device_of, register, stream_of
 from fastimpute.ops.particle_step import Noise
 from fastimpute.ops.philox import standard_normal
 
@@ -87,7 +89,7 @@ def diffusion_step(
         missing: (n, D) bool, True where missing; other cells come back bit for bit.
         coefficients: of the step.
         noise: keys of the noise, (n, 1 + sensors); sample s of a window draws as sample `noise.sample + s`. None: none.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
 
     Returns:
         v after the step, of the same shape.
@@ -118,13 +120,19 @@ def diffusion_step(
         _check_noise(noise, rows, dim, v.shape[0] if v.dim() == 3 else 1)
     floating = {"v": v, "denoised": denoised, "previous": previous}
     tensors = {**floating, "missing": missing, "noise.keys": None if noise is None else noise.keys}
-    refusals = {"cpu": lambda: _refusal(floating), "triton": lambda: _triton_refusal(floating)}
+    refusals = {
+        "cpu": lambda: _refusal(floating),
+        "cuda": lambda: _refusal(floating),
+        "triton": lambda: _triton_refusal(floating),
+    }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         return reference(v, denoised, previous, missing, coefficients, noise=noise)
     keys, seed, sample, step = (None, 0, 0, 0) if noise is None else (noise.keys, noise.seed, noise.sample, noise.step)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    return cast(Tensor, run(v, denoised, previous, missing, *coefficients, keys, seed, sample, step))
+    arguments = (v, denoised, previous, missing, *coefficients, keys, seed, sample, step)
+    if chosen == "cpu" and not torch.compiler.is_compiling():
+        return _impl(*arguments)
+    return cast(Tensor, _op(*arguments, chosen))
 
 
 def _check_noise(noise: Noise, rows: int, dim: int, samples: int) -> None:
@@ -156,7 +164,20 @@ def _gradient_refusal(floating: dict[str, Tensor | None]) -> str | None:
 # The registered op takes float32, and float64 through the scalar oracle.
 
 
-def _impl(
+def _impl(v: Tensor, *rest: Any) -> Tensor:
+    core = _native.core()
+    if v.dtype == torch.float64:
+        return _run(core.diffusion_step_ref_f64, v, *rest)
+    return _run(functools.partial(core.diffusion_step, backends.isa(), torch.get_num_threads()), v, *rest)
+
+
+def _cuda(v: Tensor, *rest: Any) -> Tensor:
+    with on_device_of(v):
+        return _run(functools.partial(_native.cuda().diffusion_step, stream_of(v)), v, *rest)
+
+
+def _run(
+    kernel: Callable[..., None],
     v: Tensor,
     denoised: Tensor,
     previous: Tensor | None,
@@ -171,12 +192,12 @@ def _impl(
     step: int,
 ) -> Tensor:
     samples = v.shape[0] if v.dim() == 3 else 1
-    (windows, dim), dtype = v.shape[-2:], v.dtype
+    windows, dim = v.shape[-2:]
     rows = [None if part is None else rows_contiguous(_as_rows(part)) for part in (v, denoised, previous)]
     missing = rows_contiguous(missing)
     keys = None if keys is None else keys.contiguous()
-    v_new = torch.empty(v.shape, dtype=dtype)
-    arguments = (
+    v_new = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    kernel(
         (samples, windows, dim),
         *((0, 0) if part is None else (address(part), row_stride(part)) for part in rows),
         (address(missing), row_stride(missing)),
@@ -184,11 +205,6 @@ def _impl(
         (state, clean, earlier, spread),
         (seed, address(keys), *((1, 1) if keys is None else (keys.shape[1], keys.shape[1] - 1)), sample, step),
     )
-    core = _native.core()
-    if dtype == torch.float64:
-        core.diffusion_step_ref_f64(*arguments)
-    else:
-        core.diffusion_step(backends.isa(), torch.get_num_threads(), *arguments)
     return v_new
 
 
@@ -236,12 +252,13 @@ def _fake(v: Tensor, *rest: Any) -> Tensor:
     return v.new_empty(v.shape)
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _op = register(
     OP,
     "(Tensor v, Tensor denoised, Tensor? previous, Tensor missing, float state, float clean, float earlier, "
-    "float spread, Tensor? keys, int seed, int sample, int step) -> Tensor",
-    _impl,
+    "float spread, Tensor? keys, int seed, int sample, int step, str backend) -> Tensor",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient(OP, "the kernels compute no gradients; use backend='torch'")

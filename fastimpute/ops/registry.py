@@ -77,14 +77,14 @@ OPS: dict[str, Op] = {
         Op(
             "diffusion_step",
             "reverse diffusion step on missing cells, counter-based noise",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
         Op(
             "ball_quantile",
             "mean of samples and radius of the ball that holds a level of them",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 
+#include "ball_quantile/ball_quantile.cuh"
 #include "common/driver.h"
+#include "diffusion_step/diffusion_step.cuh"
+#include "diffusion_step/diffusion_step_cuda.h"
 #include "emulated_lane.h"
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
@@ -62,6 +65,32 @@ void particle_step(const ParticleStep<float>& params, std::uintptr_t) {
     const bool noise = params.noise.keys != nullptr;
     if (adam) return noise ? step<true, true>(params) : step<true, false>(params);
     noise ? step<false, true>(params) : step<false, false>(params);
+}
+
+void diffusion_step(const DiffusionStep<float>& params, std::uintptr_t) {
+    constexpr int kThreads = 32;
+    with_diffusion_kernel(params, [&]<int kWide, bool kPrevious, bool kNoise>(const DiffusionStep<float>& chosen) {
+        emulated::launch(diffusion_blocks<kWide, kNoise>(chosen, kThreads), kThreads, [&](const emulated::Lane& lane) {
+            diffusion_step_cells<kWide, kPrevious, kNoise>(lane, chosen);
+        });
+    });
+}
+
+void ball_quantile(const BallQuantile<float>& params, std::uintptr_t) {
+    with_ball_kernel(params, [&]<BallForm kForm, bool kWide>(int warps) {
+        std::vector<TileCells> partial(2 * warps * kTileLanes);
+        std::vector<float> squares(ball_samples(kForm), NAN);
+        emulated::launch(params.windows, warps * kWarp, [&](const emulated::Lane& lane) {
+            const auto work = [&](auto team) {
+                ball_window<kForm, kWide>(team, lane, params, lane.block(), squares.data());
+            };
+            if constexpr (kForm == BallForm::kOfWarp) {
+                work(BallWarp<emulated::Lane>{lane});
+            } else {
+                work(BallBlock<emulated::Lane>{lane, partial.data()});
+            }
+        });
+    });
 }
 
 std::int64_t energy_scratch_bytes(bool want_hvp) {

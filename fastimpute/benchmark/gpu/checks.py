@@ -132,6 +132,9 @@ _FAR: dict[str, Callable[[int], Problem]] = {
     "score_mlp": lambda elements: spirit_problems.score(elements // 84 + FAR_ROWS, 84),
     "spt_weights": lambda elements: spirit_problems.weights(elements + FAR_ROWS, 32),
     "particle_step": lambda elements: spirit_problems.step(elements // 84 + FAR_ROWS, 84),
+    # The leading dimension, of which the last rows are taken, is the samples' here and the windows' there.
+    "diffusion_step": lambda elements: diffusion_problems.diffusion(elements // (8 * 84) + FAR_ROWS, 8, 84),
+    "ball_quantile": lambda elements: diffusion_problems.ball(40, elements // (40 * 84) + FAR_ROWS, 84, together=True),
 }
 Build = Callable[[int, int], Problem]
 _SWEEPS: dict[str, list[tuple[Build, tuple[int, ...]]]] = {

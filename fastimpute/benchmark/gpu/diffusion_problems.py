@@ -77,12 +77,14 @@ def diffusion(samples: int, windows: int, dim: int, *, noise: bool = False) -> P
     return Problem("diffusion_step", name, tensors, call, bytes=moved)
 
 
-def ball(samples: int, windows: int, dim: int) -> Problem:
-    """`ball_quantile`: the samples need reading once."""
-    tensors = {"drawn": torch.randn(samples, windows, dim), "missing": torch.rand(windows, dim) < 0.5}
+def ball(samples: int, windows: int, dim: int, *, together: bool = False) -> Problem:
+    """`ball_quantile`: the samples need reading once; `together`: those of a window follow on one another."""
+    shape = (windows, samples, dim) if together else (samples, windows, dim)
+    tensors = {"drawn": torch.randn(shape), "missing": torch.rand(windows, dim) < 0.5}
 
     def call(tensors: Tensors, backend: str, precision: str) -> tuple[Tensor, ...]:
-        return ops.ball_quantile(tensors["drawn"], tensors["missing"], LEVEL, backend=backend)
+        drawn = tensors["drawn"].transpose(0, 1) if together else tensors["drawn"]
+        return ops.ball_quantile(drawn, tensors["missing"], LEVEL, backend=backend)
 
     moved = 4.0 * samples * windows * dim
     return Problem("ball_quantile", f"Z={samples} n={windows} D={dim}", present(tensors), call, bytes=moved)
