@@ -3,8 +3,9 @@
     python bench/gpu.py --out FOLDER [--week metr_la_week.csv]
 
 Needs nvcc, a driver, and a Python with torch, triton and the build tools (CMake, ninja, scikit-build-core, pybind11);
-nothing is fetched. `gpu.json` in FOLDER has all numbers, the short table comes last. Exit status 1: an answer was
-wrong. --help tells the other options.
+nothing is fetched. `gpu.json` in FOLDER has all numbers, the short table comes last. --sanitize also runs memcheck and
+racecheck of compute-sanitizer over every CUDA kernel. Exit status 1: an answer was wrong, or the sanitizer found an
+error. --help tells the other options.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastimpute.benchmark import gpu
-from fastimpute.benchmark.gpu import checks, speed
+from fastimpute.benchmark.gpu import checks, sanitizer, speed
 from fastimpute.benchmark.gpu.problem import Problem
 from fastimpute.ops.registry import OPS
 
@@ -73,6 +75,78 @@ def test_every_op_is_checked_and_timed() -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_is_right_on_its_smallest_problem(op: str) -> None:
     assert checks.check(next(iter(checks.sweep(op, quick=True))), "cpu", "fp32").outcome == "right"
+
+
+# ---- compute-sanitizer -----------------------------------------------------------------------------------------------
+
+ANSWER = 'echo "[{\\"outcome\\": \\"right\\"}]"'
+MEMORY, RACES = "========= ERROR SUMMARY", "========= RACECHECK SUMMARY"
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a compute-sanitizer on the PATH that runs these lines of a shell."""
+
+    def install(lines: str) -> None:
+        script = tmp_path / sanitizer.NAME
+        script.write_text(f"#!/bin/sh\n{lines}\n")
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("lines", "errors", "outcome"),
+    [
+        (f"{ANSWER}; echo '{MEMORY}: 0 errors'", 0, "clean in 1 checks"),
+        (f"echo '{MEMORY}: 3 errors'; exit 1", 3, "3 errors"),
+        (f"{ANSWER}; echo '{RACES}: 2 hazards displayed (1 error, 1 warning)'", 2, "2 errors"),
+        (f"echo '{MEMORY}: 0 errors'", None, "no kernel gave a right answer: the process ended"),
+        ("echo 'Unable to find the driver' >&2; exit 1", None, "not run: Unable to find the driver"),
+    ],
+    ids=["clean", "errors", "hazards", "no answer", "no driver"],
+)
+def test_what_the_sanitizer_says_is_counted(
+    tool: Callable[[str], None], lines: str, errors: int | None, outcome: str
+) -> None:
+    tool(lines)
+    found = sanitizer.findings(["spt_weights", "score_matching"], "cuda")
+    assert [(one.op, one.tool) for one in found] == [("spt_weights", "memcheck"), ("spt_weights", "racecheck")]
+    assert {(one.errors, one.outcome) for one in found} == {(errors, outcome)}
+
+
+def test_the_sanitizer_runs_the_checks_of_the_cuda_kernels_alone(tool: Callable[[str], None]) -> None:
+    """The process that it watches is run here, and finds no kernel."""
+    tool(f'test "$3 $4" = "--kernel-name kns=fastimpute" && shift 4 && "$@" && echo "{MEMORY}: 0 errors"')
+    path = sanitizer.find()
+    assert path is not None
+    found = sanitizer.finding("spt_weights", "memcheck", "cpu", path)
+    assert found.errors is None
+    assert found.outcome.startswith("no kernel gave a right answer: refused: no kernel on cpu (cuda: ")
+
+
+def test_a_sanitizer_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sanitizer, "find", lambda: None)
+    (found,) = sanitizer.findings(list(OPS), "cuda")
+    assert found.outcome == "not run: compute-sanitizer is neither on the PATH nor beside nvcc"
+    (found,) = sanitizer.findings(list(OPS), "cpu")
+    assert found.outcome == "not run: the device is cpu"
+
+
+@pytest.mark.parametrize(("errors", "status"), [(0, 0), (2, 1), (None, 0)])
+def test_the_sanitizer_is_part_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], errors: int | None, status: int
+) -> None:
+    said = sanitizer.Finding("spt_weights", "memcheck", errors, "what it said")
+    monkeypatch.setattr(gpu, "findings", lambda names, device: [said])
+    for stage in ("_all_checks", "far_checks", "_all_ops"):
+        monkeypatch.setattr(gpu, stage, lambda *arguments: [])
+    monkeypatch.setattr(gpu, "ceilings", lambda *arguments: {})
+    monkeypatch.setattr(gpu, "_attempt", lambda task: {"failure": "left out"})
+    assert gpu.main(["--device", "cpu", "--quick", "--sanitize", "--out", str(tmp_path)]) == status
+    assert json.loads((tmp_path / "gpu.json").read_text())["sanitizer"] == [said.as_dict()]
+    assert "sanitizer spt_weights memcheck what it said" in capsys.readouterr().out
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,8 @@ import concurrent.futures
 import datetime
 import json
 import math
-import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +22,11 @@ from rich.table import Table
 from fastimpute import ops
 from fastimpute.benchmark.gpu.checks import REFUSED, RIGHT, checks_of, far_checks
 from fastimpute.benchmark.gpu.end_to_end import week, year
+from fastimpute.benchmark.gpu.process import check_process
+from fastimpute.benchmark.gpu.sanitizer import findings
 from fastimpute.benchmark.gpu.speed import problems, timed
 from fastimpute.benchmark.gpu.timing import ceilings
-from fastimpute.ops.registry import OPS
+from fastimpute.ops.registry import BACKENDS, OPS
 
 PROCESSES = 8  # each compiles kernels for itself; they share the compilers' caches on disk
 RESERVED = 90.0  # seconds for the whole tasks, which come last
@@ -34,10 +34,12 @@ Report = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the stages, writes `gpu.json` after each, and prints a short table last. 1: an answer was wrong."""
+    """Runs the stages, writes `gpu.json` after each, and prints a short table last. 1: an answer was wrong, or the
+    sanitizer found an error."""
     options = _options(arguments)
     if options.check is not None:
-        print(json.dumps([found.as_dict() for found in checks_of(options.check, options.device, options.quick)]))
+        found = checks_of(options.check, options.device, options.quick, options.backend)
+        print(json.dumps([check.as_dict() for check in found]))
         return 0
     begin = time.monotonic()
     report: Report = {"machine": machine(options.device)}
@@ -53,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     which = (options.ops, options.device, options.quick)
     keep("checks", _all_checks(*which) + [found.as_dict() for found in far_checks(*which)])
+    if options.sanitize:
+        keep("sanitizer", [found.as_dict() for found in findings(options.ops, options.device)])
     keep("ceilings", ceilings(options.device, options.quick))
     keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED))
     truth = None if options.week is None else pd.read_csv(options.week).select_dtypes("number").to_numpy(float)
@@ -61,8 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         _attempt(lambda: year(options.device, options.quick)),
     ])  # fmt: skip
     wrong = [found for found in report["checks"] if not found["outcome"].startswith((RIGHT, REFUSED))]
+    harmful = [found for found in report.get("sanitizer", []) if found["errors"]]
     _print(report, wrong)
-    return 1 if wrong else 0
+    return 1 if wrong or harmful else 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,7 +78,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=7.0, help="shapes that no longer fit are left out")
     parser.add_argument("--week", type=Path, help="csv file of the week to fill; simulated traffic otherwise")
     parser.add_argument("--quick", action="store_true", help="tiny shapes: does the script itself work?")
+    parser.add_argument("--sanitize", action="store_true", help="also run compute-sanitizer over the CUDA kernels")
     parser.add_argument("--check", choices=list(OPS), help="only check this op and print JSON")
+    parser.add_argument("--backend", choices=BACKENDS, help="with --check: on this backend alone")
     options = parser.parse_args(arguments)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("torch finds no CUDA device (--device cpu --quick tries the script without one)")
@@ -103,15 +110,10 @@ def machine(device: str) -> dict[str, str | float]:
 
 
 def _all_checks(names: list[str], device: str, quick: bool) -> list[dict[str, Any]]:
-    """Every op's checks, each in a process of its own, so that compilers run side by side and a crash is one op's."""
+    """Every op's checks, each in a process of its own."""
 
     def of(op: str) -> list[dict[str, Any]]:
-        # -P: of a checkout in the working directory, not the sources but what was built of them.
-        command = [sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
-        done = subprocess.run(
-            [*command, *(["--quick"] if quick else [])],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+        done = check_process(op, device, ["--quick"] if quick else [], under=[])
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return [{"op": op, "shape": "", "backend": "", "precision": "", "outcome": f"the process ended: {last}"}]
@@ -167,6 +169,8 @@ def _print(report: Report, wrong: list[dict[str, Any]]) -> None:
     console.print(table)
     for found in wrong[:20]:
         console.print("WRONG", found["op"], found["shape"], found["backend"], found["precision"], found["outcome"])
+    for found in report.get("sanitizer", []):
+        console.print("sanitizer", found["op"], found["tool"], found["outcome"])
     console.print({"machine": report["machine"], "ceilings": report["ceilings"]})
     console.print(f"{len(report['checks']) - len(wrong)} checks passed, {len(wrong)} failed; {report['seconds']} s")
     for task in report["tasks"]:

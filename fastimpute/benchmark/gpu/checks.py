@@ -81,15 +81,16 @@ def refusal(error: Exception) -> str | None:
     return REFUSED + reason if cannot else None
 
 
-def checks_of(op: str, device: str, quick: bool) -> Iterator[Check]:
-    """All checks of an op; a single one tells that nothing serves it there."""
-    if not usable(op, device):
+def checks_of(op: str, device: str, quick: bool, only: str | None = None) -> Iterator[Check]:
+    """All checks of an op, of `only` one backend where it is given; a single one tells that nothing serves it there."""
+    serving = [name for name in usable(op, device) if only in (None, name)]
+    if not serving:
         reasons = "; ".join(f"{name}: {backends.probe(name).reason}" for name in OPS[op].backends[:-1])
         yield Check(op, "", "", "", float("nan"), float("nan"), f"{REFUSED}no kernel on {device} ({reasons})")
         return
     with torch.device(device):
         for problem in sweep(op, quick):
-            for backend in usable(op, device):
+            for backend in serving:
                 for precision in problem.precisions:
                     yield check(problem, backend, precision)
 

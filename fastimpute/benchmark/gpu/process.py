@@ -1,0 +1,23 @@
+"""The checks of an op in a process of its own: a crash is one op's, compilers run side by side, tools can watch it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def check_process(
+    op: str, device: str, options: list[str], *, under: list[str], seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `--check op`, which prints a line of JSON; `under`: a command that runs the process.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than `seconds`.
+    """
+    # -P: of a checkout in the working directory, not the sources but what was built of them.
+    command = [*under, sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, env=environment, timeout=seconds
+    )
