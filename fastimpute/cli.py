@@ -1,6 +1,6 @@
 """The command line: a thin shell over the package.
 
-Exit status: 0 done, 2 bad usage or bad input (one line on stderr), 130 interrupted.
+Exit status: 0 done, 2 bad usage, bad input or too little memory (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
         commands.main(prog_name="fastimpute", standalone_mode=False)
     except click.ClickException as error:
         _fail(error.format_message())
-    except (ValueError, TypeError) as error:
-        _fail(str(error))
+    except (ValueError, TypeError, MemoryError) as error:
+        _fail(str(error) or "the memory of this machine does not suffice")
     except (KeyboardInterrupt, click.Abort) as stop:
         print(f"fastimpute: {stop or 'interrupted, no result was written'}", file=sys.stderr)
         sys.exit(INTERRUPTED)

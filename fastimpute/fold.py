@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +115,7 @@ def cautious_blend(trials: list[Trial], truth: Floats) -> Blend:
     return Blend(blend.names, sure * blend.weights + (1 - sure) / len(blend.names))
 
 
-def mean_fill(blend: Blend, fillings: list[Mapping[str, Floats]], series: Series) -> Floats:
+def mean_fill(blend: Blend, fillings: Sequence[Mapping[str, Floats]], series: Series) -> Floats:
     """Blend what each fold offers, and average the folds."""
     filled = [blend.apply(offered, series.missing, series.values) for offered in fillings]
     return filled[0] if len(filled) == 1 else np.mean(filled, axis=0, dtype=np.float32)

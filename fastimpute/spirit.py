@@ -12,7 +12,7 @@ from fastimpute import ops
 from fastimpute.arguments import check_choice, check_count, seed_of
 from fastimpute.blend import Trial, scores
 from fastimpute.crew import crew
-from fastimpute.device import device_of
+from fastimpute.device import device_of, sufficient_memory
 from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
 from fastimpute.intervals import IntervalImputer
 from fastimpute.ladder import SPIRIT
@@ -65,7 +65,8 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
             device multiplies it natively. Sums, weights, the Gaussian part and training are always fp32.
         backend: of the recursion kernel: "auto", "cpu", "cuda", "triton" or "torch".
         device: "cpu", or a CUDA device ("cuda", "cuda:1") that holds the series, trains the scores (in TF32 unless
-            `precision` is "fp32") and moves the particles; the start is computed on the processor.
+            `precision` is "fp32") and moves the particles; the start is computed on the processor. MemoryError where
+            its memory does not suffice, not even for smaller blocks of work.
         random_state: seed; the same seed gives the same bits on any number of threads. Another device draws other
             numbers.
         verbose: show progress on a terminal.
@@ -165,11 +166,12 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
                 fold, trial = fit_fold(series, start, cycles, self._plan, lambda note: advance(1, note=note))
                 return start, fold, trial, fold.fill(series, start, cycles)
 
-            if wanted == 1:
-                rounds = [round_of(0)]
-            else:
-                with crew() as workers:
-                    rounds = workers.map(round_of, range(wanted))
+            with sufficient_memory(self.device, series.missing.size):
+                if wanted == 1:
+                    rounds = [round_of(0)]
+                else:
+                    with crew() as workers:
+                        rounds = workers.map(round_of, range(wanted))
         starts, folds, trials, fillings = (list(part) for part in zip(*rounds, strict=True))
         known = {**starts[0].candidates, **trials[0].candidates}
         errors = {name: scores(table, series.values, trials[0].held) for name, table in known.items()}
@@ -188,7 +190,9 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         device_of(self.device)
         start = self._start(series, state.period)
         folds = (fold.on(self.device) for fold in state.folds)
-        return mean_fill(state.blend, [fold.fill(series, start, state.cycles) for fold in folds], series)
+        with sufficient_memory(self.device, series.missing.size):
+            fillings = [fold.fill(series, start, state.cycles) for fold in folds]
+        return mean_fill(state.blend, fillings, series)
 
     def _spread_series(
         self, series: Series, state: SpiritState, level: float

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastimpute.ops.checks import rows_contiguous
 from fastimpute.ops.library import multiprocessors
+from fastimpute.ops.memory import halved_where_short
 from fastimpute.ops.network import Network
 from fastimpute.ops.particle_step import AdamState
 from fastimpute.ops.recursion_arguments import Patches, Settings
@@ -45,14 +46,34 @@ class ParticleWaves:
         from fastimpute.kernels import proximal_recursion as kernel
 
         series, missing = rows_contiguous(series), rows_contiguous(missing)
-        series_new = series.clone(memory_format=torch.contiguous_format)
-        log_w = start_weights(self._patches.total, self._settings.group, log_ref, series)
         tables = kernel.Tables(*self._patches[:2], *_owners(self._patches.columns, series.shape[1]), self._patches[2])
         chosen, place = self._chosen(missing, tables)
         count = self._patches.total if chosen is None else len(chosen)
-        if count == 0:
+        unit = self._settings.group if self._moving_weights else 1  # a wave has whole groups
+
+        def in_waves(units: int) -> tuple[Tensor, Tensor]:
+            return self._all_waves(series, missing, log_ref, tables, (chosen, place), min(units * unit, count))
+
+        return halved_where_short(in_waves, -(-min(self._capacity(series.device), count) // unit))
+
+    def _all_waves(
+        self,
+        series: Tensor,
+        missing: Tensor,
+        log_ref: Tensor | None,
+        tables: Any,
+        moving: tuple[Tensor | None, Tensor | None],
+        capacity: int,
+    ) -> tuple[Tensor, Tensor]:
+        """`run` in waves of `capacity` patches; `moving`: as `_chosen` gives."""
+        from fastimpute.kernels import proximal_recursion as kernel
+
+        chosen, place = moving
+        series_new = series.clone(memory_format=torch.contiguous_format)
+        log_w = start_weights(self._patches.total, self._settings.group, log_ref, series)
+        if capacity == 0:
             return series_new, log_w
-        capacity = min(self._capacity(series.device), count)
+        count = self._patches.total if chosen is None else len(chosen)
         weighed_by = log_ref if self._moving_weights else None
         wave = _Wave.of(capacity, self._patches, self._settings, weighed_by is not None, series.device)
         self._score.reserve(capacity, series.device)

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from fastimpute.crew import Crew
+from fastimpute.ops.memory import halved_where_short
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
 SHRINKAGE = 0.002  # share of the covariance's diagonal that replaces the covariance
 ITERATIONS = 15  # of conjugate gradients; each EM step starts from the last one's solution
-BLOCK = 2048  # patches solved at once
+BLOCK, BLOCK_LEAST = 2048, 64  # patches solved at once; fewer where a GPU's memory does not suffice
 COVARIANCE_SAMPLE, UNCERTAINTY_SAMPLE = 16384, 192
 
 
@@ -39,6 +40,14 @@ def conditional_covariance(precision: Tensor, hidden: Tensor) -> Tensor:
 
 def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart, workers: Crew) -> Tensor:
     """Overlap average of every patch's conditional mean (T, N); observed cells and cells in no patch stay."""
+    return halved_where_short(
+        lambda block: _expect(series, hidden, sampler, gaussian, workers, block), BLOCK, BLOCK_LEAST
+    )
+
+
+def _expect(
+    series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: GaussianPart, workers: Crew, block: int
+) -> Tensor:
     precision = gaussian.precision_matrix(0.0)
     total, count = torch.zeros_like(series), torch.zeros_like(series)
 
@@ -47,7 +56,7 @@ def expect(series: Tensor, hidden: Tensor, sampler: PatchSampler, gaussian: Gaus
         centred = series.view(-1)[cells] - gaussian.mean
         return cells, conditional_mean(precision, centred, hidden.view(-1)[cells].to(series.dtype)) + gaussian.mean
 
-    blocks = torch.split(torch.arange(sampler.table.count, device=series.device), BLOCK)
+    blocks = torch.split(torch.arange(sampler.table.count, device=series.device), block)
     for first in range(0, len(blocks), workers.threads):
         for cells, solved in workers.map(solve, blocks[first : first + workers.threads]):
             _add(total, cells, solved)

@@ -213,6 +213,25 @@ def test_the_iterations_of_a_wave_are_launches_at_the_same_addresses_and_nothing
     assert launched[: 4 * 4] == launched[4 * 2 :]  # log w goes to and fro between two places
 
 
+@pytest.mark.parametrize("rho", [math.inf, 0.5])
+def test_waves_are_smaller_where_memory_is_short(monkeypatch: pytest.MonkeyPatch, rho: float) -> None:
+    problem, tried = Problem(), []
+    expected = problem.run(rho=rho, group=2)
+    of = particle_waves._Wave.of
+
+    def limited(capacity: int, *rest: Any) -> Any:
+        tried.append(capacity)
+        if capacity > 8:
+            raise torch.OutOfMemoryError
+        return of(capacity, *rest)
+
+    monkeypatch.setattr(particle_waves._Wave, "of", limited)
+    found = problem.run(rho=rho, group=2)
+    assert len(tried) > 1
+    assert tried[-1] <= 8
+    assert all(map(same_bits, found, expected))
+
+
 @pytest.mark.usefixtures("small_waves")
 def test_where_weights_are_at_rest_a_wave_is_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[int] = []
