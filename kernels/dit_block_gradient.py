@@ -58,7 +58,8 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, hidden: int, inner: int, heads: int) -> Layout:
-        return cls(*[hidden] * 5, 6 * hidden, *[3 * hidden] * 3, inner, inner, heads)
+        once, thrice = hidden, 3 * hidden
+        return cls(once, once, once, once, once, 6 * hidden, thrice, thrice, thrice, inner, inner, heads)
 
 
 def slices(sequences: int, tokens: int, layout: Layout) -> int:
@@ -407,18 +408,18 @@ def launch(
             parts.modulated2, parts.by_down, parts.by_proj, parts.by_attended, parts.inner, parts.by_inner,
             parts.shares, by_x[part], *place, hidden, inner, **back,
         )  # fmt: skip
-        read = (*read, parts.by_attended)
-        by_queries_kernel[(here * heads, query_blocks)](*read, parts.by_qkv, first, *sizes, hidden, size, **again)
+        known = (*read, parts.by_attended)
+        by_queries_kernel[(here * heads, query_blocks)](*known, parts.by_qkv, first, *sizes, hidden, size, **again)
         by_keys_kernel[(here * heads, key_blocks)](
-            *read, parts.by_qkv, first, here, *sizes, False, False, hidden, size, **again
+            *known, parts.by_qkv, first, here, *sizes, False, False, hidden, size, **again
         )
         if memory is not None:
             by_keys_kernel[(memory_rows * heads, memory_blocks)](
-                *read, by_memory, first, here, *sizes, True, further, hidden, size, **again
+                *known, by_memory, first, here, *sizes, True, further, hidden, size, **again
             )
         if bias is not None:
             by_bias_kernel[(bias_rows * heads, query_blocks, key_blocks + memory_blocks)](
-                *read, by_bias, first, here, *sizes, further, hidden, size, **again
+                *known, by_bias, first, here, *sizes, further, hidden, size, **again
             )
         input_back_kernel[grid](
             x[part], modulation, w_qkv, parts.by_qkv, parts.shares, by_x[part], *place, hidden, **back

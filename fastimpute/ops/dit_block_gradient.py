@@ -186,7 +186,7 @@ def _triton(*arguments: Any) -> list[Tensor]:
     layout = kernel.Layout.of(hidden, block.inner, heads)
     count = kernel.slices(sequences, length, layout)
     capacity = kernel.capacity(count, length)
-    scratch = x.new_empty(capacity * sum(layout)).split([capacity * columns for columns in layout])
+    scratch = torch.split(x.new_empty(capacity * sum(layout)), [capacity * columns for columns in layout])
     blocks = kernel.squares(hidden, block.inner)
     partial = x.new_empty(capacity // kernel.SLICE * blocks * (kernel.SQUARE + 1) * kernel.SQUARE)
     with on_device_of(x):
