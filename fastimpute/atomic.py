@@ -1,9 +1,10 @@
-"""Files that appear only when they are complete."""
+"""Files and folders that appear only when they are complete."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,15 +45,63 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a place that cannot be written to, before the work whose result should go there.
+@contextlib.contextmanager
+def folder_written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The same for a folder: give an empty folder beside `path`, which takes its place when the block ends well.
+
+    A folder that was there is renamed away first: for that moment there is none at `path`.
 
     Raises:
-        ValueError: the folder does not exist, is not writable, or `path` is a folder.
+        ValueError: there is no folder around it, it is not writable, or `path` is a file.
+
+    Example:
+        >>> with folder_written_aside("table.zarr") as aside:  # doctest: +SKIP
+        ...     dataset.to_zarr(aside)
     """
     target = Path(path)
-    if target.is_dir():
+    check_place(target, folder=True)
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent))
+    except OSError as error:
+        raise ValueError(f"cannot write {target}: {error.strerror}") from None
+    before = aside.with_name(f"{aside.stem}-before{target.suffix}")
+    try:
+        yield aside
+        aside.chmod(0o777 & ~_umask())
+        for place in (*aside.rglob("*"), aside):
+            _flush(place)
+        if target.exists():
+            target.rename(before)
+        try:
+            aside.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
+        _flush(target.parent)
+    except OSError as error:
+        raise ValueError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def check_place(path: str | os.PathLike[str], folder: bool = False) -> None:
+    """Refuse a place that cannot be written to, before the work whose result should go there.
+
+    Args:
+        path: where the result should go.
+        folder: whether the result is a folder.
+
+    Raises:
+        ValueError: the folder around it does not exist or is not writable; `path` is a folder where the result is a
+            file, or the other way round.
+    """
+    target = Path(path)
+    if target.is_dir() and not folder:
         raise ValueError(f"cannot write {target}: it is a folder")
+    if target.is_file() and folder:
+        raise ValueError(f"cannot write {target}: it is a file, where a folder should go")
     if not target.parent.is_dir():
         raise ValueError(f"cannot write {target}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK):
@@ -61,13 +110,13 @@ def check_place(path: str | os.PathLike[str]) -> None:
 
 def _set_usual_mode(aside: Path, target: Path) -> None:
     """mkstemp makes private files: keep the mode of the file replaced, else the one a new file would have."""
-    if target.exists():
-        mode = target.stat().st_mode & 0o777
-    else:
-        umask = os.umask(0)
-        os.umask(umask)
-        mode = 0o666 & ~umask
-    aside.chmod(mode)
+    aside.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _flush(path: Path) -> None:

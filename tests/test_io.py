@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,19 @@ from hypothesis import strategies as st
 from imputers import gappy, gappy_frame
 
 from fastimpute import LinearImputer, io
-from fastimpute.atomic import written_aside
+from fastimpute.atomic import folder_written_aside, written_aside
 
 ENDINGS = list(io.FORMATS)
+FILES = [ending for ending in ENDINGS if ending not in io.FOLDERS]
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> Path:
     io.write(path, io.Table(frame, "memory"))
     return path
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()}
 
 
 def values(data: Any) -> np.ndarray[Any, Any]:
@@ -51,13 +57,13 @@ def test_values_survive_a_round_trip_bit_for_bit(ending: str, tmp_path: Path) ->
 def test_filling_a_file_leaves_no_gap_and_moves_no_observation(ending: str, tmp_path: Path) -> None:
     frame = gappy_frame()
     source, target = write_frame(tmp_path / f"in{ending}", frame), tmp_path / f"out{ending}"
-    before = source.read_bytes()
+    before = contents(source)
     refill(source, target)
     filled = values(io.read(target).data)
     assert not np.isnan(filled).any()
     seen = frame.notna().to_numpy()
     np.testing.assert_array_equal(filled[seen], frame.to_numpy()[seen])
-    assert source.read_bytes() == before
+    assert contents(source) == before
 
 
 @pytest.mark.parametrize("source", ENDINGS)
@@ -68,7 +74,7 @@ def test_every_format_converts_to_every_other(source: str, target: str, tmp_path
     assert values(io.read(tmp_path / f"out{target}").data).shape == (60, 4)
 
 
-@pytest.mark.parametrize("ending", [".csv", ".parquet", ".h5"])
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".h5", ".zarr"])
 def test_time_index_survives(ending: str, tmp_path: Path) -> None:
     frame = gappy_frame()
     refill(write_frame(tmp_path / f"in{ending}", frame), tmp_path / f"out{ending}")
@@ -83,14 +89,14 @@ def test_in_and_out_may_be_the_same_file(ending: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FILES)
 def test_empty_file_is_refused(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").touch()
     with pytest.raises(ValueError, match=rf"cannot read .*a{ending}: the file is empty"):
         io.read(tmp_path / f"a{ending}")
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FILES)
 def test_absent_file_and_folder_are_refused(ending: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such file"):
         io.read(tmp_path / f"a{ending}")
@@ -111,14 +117,14 @@ def test_truncated_file_is_refused(ending: str, share: float, tmp_path: Path) ->
         io.read(path)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FILES)
 def test_garbage_is_refused(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").write_bytes(bytes(range(256)) * 20)
     with pytest.raises(ValueError, match="cannot read"):
         io.read(tmp_path / f"a{ending}")
 
 
-@pytest.mark.parametrize("name", ["table.xlsx", "table", "table.zarr"])
+@pytest.mark.parametrize("name", ["table.xlsx", "table", "table.feather"])
 def test_unknown_ending_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"known are \.csv, \.parquet, \.npz, \.npy, \.h5"):
         io.read(tmp_path / name)
@@ -357,6 +363,63 @@ def test_pickled_columns_are_refused(tmp_path: Path) -> None:
         gappy_frame().assign(road=[{}] * 60).to_hdf(tmp_path / "a.h5", key="df")
     with pytest.raises(ValueError, match="pickled objects"):
         io.read(tmp_path / "a.h5")
+
+
+# ---- zarr ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_zarr_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .*a\.zarr: there is no such folder"):
+        io.read(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr").touch()
+    with pytest.raises(ValueError, match="it is not a folder"):
+        io.read(tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match="it is a file, where a folder should go"):
+        io.check_target(tmp_path / "a.zarr")
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match=r"not a readable \.zarr folder"):
+        io.read(tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match="a folder of other things, which would be lost"):
+        write_frame(tmp_path / "a.zarr", gappy_frame())
+    assert (tmp_path / "a.zarr" / "thesis.tex").exists()
+
+
+def test_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "old").touch()
+    with pytest.raises(KeyboardInterrupt), folder_written_aside(tmp_path / "a.zarr") as aside:
+        (aside / "new").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a.zarr", tmp_path / "a.zarr" / "old"]
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with folder_written_aside(tmp_path / "a.zarr") as aside:
+            (aside / name).touch()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a.zarr", tmp_path / "a.zarr" / "new"]
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "a.zarr").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_zarr_integers_stay_integers_until_their_zeros_are_missing(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.create_array(tmp_path / "a.zarr", data=np.array([[1, 5], [0, 5], [3, 5]]))
+    table = io.read(tmp_path / "a.zarr")
+    assert values(table.data).dtype == np.int64
+    io.write(tmp_path / "b.zarr", table.holding(LinearImputer().fit_transform(io.zeros_to_missing(table.data))))
+    assert values(io.read(tmp_path / "b.zarr").data)[:, 0].tolist() == [1, 2, 3]
+
+
+def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ValueError, match=r"\.zarr needs zarr and xarray: pip install 'fastimpute\[io\]'"):
+        write_frame(tmp_path / "a.zarr", gappy_frame())
 
 
 # ---- zeros ---------------------------------------------------------------------------------------------------------

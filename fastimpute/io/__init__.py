@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import cast
 
-from fastimpute.atomic import check_place, written_aside
-from fastimpute.io import csv, h5, npy, npz, parquet
-from fastimpute.io.table import Choice, Format, Table
+from fastimpute.atomic import check_place, folder_written_aside, written_aside
+from fastimpute.io import csv, h5, npy, npz, parquet, zarr
+from fastimpute.io.table import Choice, Format, Table, check_there
 from fastimpute.io.zeros import ZeroCount, describe_zeros, zero_share, zeros_to_missing
 
 __all__ = ["Table", "ZeroCount", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
@@ -23,11 +23,13 @@ FORMATS: dict[str, Format] = {
     ".npz": cast(Format, npz),
     ".npy": cast(Format, npy),
     ".h5": cast(Format, h5),
+    ".zarr": cast(Format, zarr),
 }
+FOLDERS = (".zarr",)
 
 
 def read(path: str | os.PathLike[str], *, key: str | None = None, channel: int = 0) -> Table:
-    """Read a table of sensors from a .csv, .parquet, .npz, .npy or .h5 file.
+    """Read a table of sensors from a .csv, .parquet, .npz, .npy or .h5 file, or a .zarr folder.
 
     Args:
         path: the file.
@@ -40,15 +42,12 @@ def read(path: str | os.PathLike[str], *, key: str | None = None, channel: int =
     source = Path(path)
     form = _format_of(source)
     try:
-        if not source.is_file():
-            raise ValueError("it is a folder" if source.is_dir() else "there is no such file")
-        if source.stat().st_size == 0:
-            raise ValueError("the file is empty")
+        check_there(source)
         return form.read(source, Choice(key, channel))
     except PermissionError:
         raise ValueError(f"cannot read {source}: permission denied") from None
-    except ValueError as error:
-        raise ValueError(f"cannot read {source}: {error}") from error
+    except Exception as error:  # parsers raise whatever they like on damaged bytes
+        raise ValueError(f"cannot read {source}: {error or type(error).__name__}") from error
 
 
 def write(path: str | os.PathLike[str], table: Table) -> None:
@@ -63,7 +62,9 @@ def write(path: str | os.PathLike[str], table: Table) -> None:
     form = _format_of(target)
     if table.suffix != target.suffix.lower():
         table = Table(table.data, target.suffix.lower())
-    with written_aside(target) as aside:
+    check_target(target)
+    aside_of = folder_written_aside if target.suffix.lower() in FOLDERS else written_aside
+    with aside_of(target) as aside:
         form.write(aside, table)
 
 
@@ -73,8 +74,12 @@ def check_target(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: unknown ending, or a place that is not writable.
     """
-    _format_of(Path(path))
-    check_place(path)
+    target = Path(path)
+    _format_of(target)
+    folder = target.suffix.lower() in FOLDERS
+    check_place(target, folder)
+    if folder and target.is_dir() and not zarr.is_store(target):
+        raise ValueError(f"cannot write {target}: it is a folder of other things, which would be lost")
 
 
 def _format_of(path: Path) -> Format:

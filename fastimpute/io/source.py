@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from fastimpute.io.pieces.table import Header, Request, Sink, Source
-from fastimpute.io.table import Choice
+from fastimpute.io.table import Choice, check_there
 
 __all__ = ["Header", "Source", "open_source", "stamp"]
 
@@ -112,19 +112,3 @@ def pieces_of(path: Path) -> Pieces:
     if suffix not in SUFFIXES:
         raise ValueError(f"{path} has the ending {path.suffix!r}: known are {', '.join(SUFFIXES)}")
     return cast(Pieces, import_module(f"fastimpute.io.pieces.{suffix[1:]}"))
-
-
-def check_there(path: Path) -> None:
-    """Refuse what is not there, not of the kind its ending says, or empty.
-
-    Raises:
-        ValueError: one of these.
-    """
-    if path.suffix.lower() == ".zarr":
-        if not path.is_dir():
-            raise ValueError("it is not a folder" if path.exists() else "there is no such folder")
-        return
-    if not path.is_file():
-        raise ValueError("it is a folder" if path.is_dir() else "there is no such file")
-    if path.stat().st_size == 0:
-        raise ValueError("the file is empty")

@@ -100,3 +100,19 @@ def choose_key(keys: list[str], wanted: str | None, customary: tuple[str, ...]) 
     if len(keys) != 1:
         raise ValueError(f"choose a key, the file holds {listed}")
     return keys[0]
+
+
+def check_there(path: Path) -> None:
+    """Refuse what is not there, not of the kind its ending says, or empty.
+
+    Raises:
+        ValueError: one of these.
+    """
+    if path.suffix.lower() == ".zarr":
+        if not path.is_dir():
+            raise ValueError("it is not a folder" if path.exists() else "there is no such folder")
+        return
+    if not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "there is no such file")
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty")
