@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,67 @@ def test_zeros_are_described_the_same_in_pieces(table: list[list[float]], cut: i
         count.add(cells[first : first + cut])
     assert count.describe() == io.describe_zeros(cells)
     assert count.share == io.zero_share(cells)
+
+
+# ---- absurd sizes --------------------------------------------------------------------------------------------------
+
+
+def npy_claiming(shape: tuple[int, ...]) -> bytes:
+    import io as streams
+
+    file = streams.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(64)
+
+
+def refused_by_both(path: Path, complaint: str) -> None:
+    """The whole reader and the one in pieces, neither of which may allocate what the file claims."""
+    with pytest.raises(ValueError, match=complaint):
+        io.read(path)
+    with pytest.raises(ValueError, match=complaint):
+        open_source(path, spool=path.parent)
+
+
+@pytest.mark.parametrize("shape", [(2**30, 100), (2**50, 2), (2**62, 2**62)])
+def test_an_array_that_claims_more_than_its_file_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(npy_claiming(shape))
+    refused_by_both(tmp_path / "a.npy", rf"a\.npy: it claims an array of shape \({shape[0]}, {shape[1]}\)")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_that_claims_more_than_its_archive_is_refused(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
+        archive.writestr("data.npy", npy_claiming((2**30, 100)))
+    refused_by_both(
+        tmp_path / "a.npz", r"a\.npz: .*its member 'data\.npy' claims an array of shape \(1073741824, 100\)"
+    )
+
+
+def test_an_archive_may_hold_names_beside_its_table(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", data=gappy(), sensors=np.array(["a", "b", "c", "d"]))
+    with open_source(tmp_path / "a.npz", spool=tmp_path) as source:
+        np.testing.assert_array_equal(source.read(slice(None)), gappy())
+
+
+def test_a_dataset_of_no_file_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (2**40, 2**10), "f8", chunks=(1024, 1024))
+    refused_by_both(tmp_path / "a.h5", r"a\.h5: it claims an array of shape \(1099511627776, 1024\), more than 2\*\*40")
+
+
+def test_a_dataset_that_is_mostly_fill_is_read_in_pieces_only(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (2**30, 2**10), "f8", chunks=(64, 64), fillvalue=np.nan)
+    with pytest.raises(ValueError, match=r"its cells take 8796\.1 GB"):
+        io.read(tmp_path / "a.h5")
+    with open_source(tmp_path / "a.h5", spool=tmp_path) as source:
+        assert np.isnan(source.read(slice(2**29, 2**29 + 5))).all()
+
+
+def test_an_array_in_zarr_of_no_disk_is_refused(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.create_array(tmp_path / "a.zarr", shape=(2**40, 2**10), dtype="f8", chunks=(1024, 1024))
+    refused_by_both(tmp_path / "a.zarr", "more than 2\\*\\*40 cells")
+    zarr.create_array(tmp_path / "b.zarr", shape=(2**20, 2**10), dtype="f8", chunks=(2**20, 2**10))
+    refused_by_both(tmp_path / "b.zarr", "more than 2\\*\\*27 cells")

@@ -55,6 +55,7 @@ def read(path: Path, choice: Choice) -> Table:
             if key not in frames:
                 return _read_array(path, file, key, choice.channel)
             refuse_pickled_code(file)
+            check_memory(_size(file[key]))
         frame = pd.read_hdf(path, key=key)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"not a readable .h5 file: {error}") from None
@@ -106,6 +107,13 @@ def _write_array(file: h5py.File, stored: Stored, filled: np.ndarray[Any, Any]) 
     dataset[place] = filled
 
 
+def _size(group: h5py.Group) -> int:
+    """Bytes of all arrays in a group."""
+    sizes: list[int] = []
+    group.visititems(lambda _, node: sizes.append(node.nbytes) if isinstance(node, h5py.Dataset) else None)
+    return sum(sizes)
+
+
 def frames_of(file: h5py.File) -> dict[str, Literal["fixed", "table"]]:
     """Keys of pandas frames -> "fixed" or "table"."""
     found: dict[str, Literal["fixed", "table"]] = {}
@@ -144,6 +152,8 @@ def check_sizes(file: h5py.File) -> None:
             check_claim(node.shape, node.dtype.itemsize)
             if node.ndim == 1:
                 check_memory(node.shape[0] * node.dtype.itemsize)  # an index is read at once
+            if node.id.get_offset() is not None:  # in one piece, and written
+                check_claim(node.shape, node.dtype.itemsize, file.id.get_filesize() - node.id.get_offset())
             if node.chunks is not None and math.prod(node.chunks) > LARGEST_CHUNK:
                 raise ValueError(f"{name} has chunks of shape {node.chunks}, more than 2**27 cells")
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastimpute.io.sizes import check_claim
+from fastimpute.io.pieces.npy import Stored, read_stored
+from fastimpute.io.sizes import check_claim, check_memory
 from fastimpute.io.table import Choice, Table, as_array, choose_key
 
 CUSTOMARY = ("data", "X")
@@ -52,6 +53,8 @@ def read(path: Path, choice: Choice) -> Table:
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            stored_members(archive)
+            check_memory(sum(entry.file_size for entry in archive.infolist()))
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -64,6 +67,22 @@ def read(path: Path, choice: Choice) -> Table:
     if not 0 <= choice.channel < array.shape[2]:
         raise ValueError(f"there is no channel {choice.channel}: {key!r} has shape {array.shape}")
     return Table(array[:, :, choice.channel], ".npz", Archive(arrays, key, choice.channel, compressed))
+
+
+def stored_members(archive: zipfile.ZipFile) -> dict[str, Stored]:
+    """How the array of each member is stored; none is larger than the archive says, or could hold.
+
+    Raises:
+        ValueError: one is, or holds anything but numbers.
+    """
+    found: dict[str, Stored] = {}
+    for entry in archive.infolist():
+        if entry.filename.endswith(".npy"):
+            with archive.open(entry) as member:
+                stored = read_stored(member)
+            check_member(entry, stored.shape, stored.offset + stored.size)
+            found[entry.filename.removesuffix(".npy")] = stored
+    return found
 
 
 def write(path: Path, table: Table) -> None:

@@ -7,14 +7,19 @@ from pathlib import Path
 import pandas as pd
 
 from fastimpute.io import timecolumn
+from fastimpute.io.sizes import check_claim, check_memory
 from fastimpute.io.table import Choice, Table, as_frame
 
 
 def read(path: Path, choice: Choice) -> Table:
     """Read a wide table; see `fastimpute.io.table.Format`."""
     import pyarrow
+    import pyarrow.parquet
 
     try:
+        metadata = pyarrow.parquet.read_metadata(path)
+        check_claim((metadata.num_rows, max(1, metadata.num_columns)))
+        check_memory(8 * metadata.num_rows * metadata.num_columns)
         frame = pd.read_parquet(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"not a readable parquet file: {_first_line(error)}") from None

@@ -42,7 +42,7 @@ def read_stored(file: IO[bytes], begin: int = 0) -> Stored:
     """Read the header of an array, whose first byte is byte `begin` of the file that is mapped later.
 
     Raises:
-        ValueError: not an array of numbers, or more than 2**40 cells.
+        ValueError: not an array, pickled objects, or more than 2**40 cells.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -52,7 +52,8 @@ def read_stored(file: IO[bytes], begin: int = 0) -> Stored:
         stored = Stored(shape, dtype, fortran, begin + file.tell())
     except Exception as error:  # the header is parsed as Python, whose parser raises whatever it likes
         raise ValueError(f"not a readable .npy file: {error}") from None
-    check_numbers(dtype)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects, which are never loaded")
     check_claim(shape, dtype.itemsize)
     return stored
 
@@ -61,12 +62,19 @@ def check_numbers(dtype: np.dtype[Any]) -> None:
     """Refuse arrays of anything but real numbers.
 
     Raises:
-        ValueError: pickled objects, text, complex numbers, records.
+        ValueError: text, complex numbers, records.
     """
-    if dtype.hasobject:
-        raise ValueError("it holds pickled objects, which are never loaded")
     if dtype.kind not in "fiub":
         raise ValueError(f"it holds {dtype}, not real numbers")
+
+
+def check_held(stored: Stored, path: Path) -> None:
+    """Refuse an array that is longer than its file.
+
+    Raises:
+        ValueError: it is.
+    """
+    check_claim(stored.shape, stored.dtype.itemsize, path.stat().st_size - stored.offset)
 
 
 class MappedTable(StoredTable):
@@ -85,11 +93,8 @@ class MappedTable(StoredTable):
         self._laid_aside = laid_aside
         self._array = stored
         self._channel = channel
+        check_held(stored, path)
         self._file = path.open("rb")
-        held = path.stat().st_size - stored.offset
-        if stored.size > held:
-            self._file.close()
-            raise ValueError(f"it claims an array of shape {stored.shape}, {stored.size} bytes, but holds {held}")
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -115,6 +120,7 @@ def open_table(path: Path, request: Request) -> MappedTable:
     """Open an array; see `fastimpute.io.source.open_source`."""
     with path.open("rb") as file:
         stored = read_stored(file)
+    check_numbers(stored.dtype)
     check_table(stored.shape)
     rows, columns = stored.shape
     dtype = request.dtype_of(stored.dtype.newbyteorder("="))

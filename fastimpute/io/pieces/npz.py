@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastimpute.io.npz import CUSTOMARY, check_member
-from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_spool, check_table, laid_aside, read_stored
+from fastimpute.io.npz import CUSTOMARY, stored_members
+from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_numbers, check_spool, check_table, laid_aside
 from fastimpute.io.pieces.table import BlockSink, Header, Request, as_stored, piece_rows
 from fastimpute.io.table import choose_key
 
@@ -44,10 +44,11 @@ class ArchiveTable:
 def open_table(path: Path, request: Request) -> MappedTable:
     """Open a table; see `fastimpute.io.source.open_source`."""
     with zipfile.ZipFile(path) as archive:
-        members = _arrays(archive)
+        members = stored_members(archive)
         tables = [name for name, array in members.items() if len(array.shape) in (2, 3)]
         key = choose_key(tables, request.choice.key, CUSTOMARY)
         array = members[key]
+        check_numbers(array.dtype)
         channel = _channel(key, array.shape, request.choice.channel)
         check_table(array.shape if channel is None else array.shape[:2])
         entry = archive.getinfo(_entry_name(archive, key))
@@ -67,18 +68,6 @@ def open_table(path: Path, request: Request) -> MappedTable:
 def create(path: Path, header: Header) -> ArchiveSink:
     """Begin an archive; a new one holds the key "data"."""
     return ArchiveSink(path, header)
-
-
-def _arrays(archive: zipfile.ZipFile) -> dict[str, Stored]:
-    """How each member is stored; none of them is larger than the archive says, or could hold."""
-    found: dict[str, Stored] = {}
-    for entry in archive.infolist():
-        if entry.filename.endswith(".npy"):
-            with archive.open(entry) as member:
-                stored = read_stored(member)
-            check_member(entry, stored.shape, stored.offset + stored.size)
-            found[entry.filename.removesuffix(".npy")] = stored
-    return found
 
 
 def _entry_name(archive: zipfile.ZipFile, key: str) -> str:
@@ -121,12 +110,12 @@ def _lay_aside(archive: zipfile.ZipFile, origin: ArchiveTable, target: Path) -> 
 
 def _turn_around(archive: zipfile.ZipFile, origin: ArchiveTable, target: Path) -> Stored:
     """Unpack the bytes of one Fortran-ordered array as they are; its rows are read from them through a mapping."""
-    with archive.open(origin.member) as member, target.open("wb") as out:
-        shutil.copyfileobj(member, out, COPIED)
     if origin.channel is not None:
         raise ValueError(
             f"{origin.member!r} is a Fortran-ordered array of channels: save it with numpy.ascontiguousarray"
         )
+    with archive.open(origin.member) as member, target.open("wb") as out:
+        shutil.copyfileobj(member, out, COPIED)
     return origin.array
 
 
