@@ -45,7 +45,8 @@ def main() -> None:
     except (ValueError, TypeError, MemoryError) as error:
         _fail(str(error) or "the memory of this machine does not suffice")
     except (KeyboardInterrupt, click.Abort) as stop:
-        print(f"fastimpute: {stop or 'interrupted, no result was written'}", file=sys.stderr)
+        told = str(stop.__cause__ or stop)  # click makes an abort of an interrupt
+        print(f"fastimpute: {told or 'interrupted, no result was written'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

@@ -295,7 +295,7 @@ def test_a_table_without_gaps_comes_back_as_it_is(tmp_path: Path) -> None:
 
 
 def test_intervals_come_with_the_filling(table: NDArray[np.float32], tmp_path: Path) -> None:
-    imputer = fi.GaussianImputer(window=12, base="gaussian", random_state=0)
+    imputer = fi.GaussianImputer(window=12, base="linear", random_state=0)
     imputed(table, tmp_path / "out.npy", wish(imputer, level=0.9))
     filled, lower, upper = (np.load(tmp_path / f"out{end}.npy") for end in ("", ".lower", ".upper"))
     missing = np.isnan(table)
