@@ -8,6 +8,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 SHARE_WITHOUT_GAPS = 0.1  # of the cells of a stretch, hidden in data that has no gaps to copy
+SHORT_ON_AVERAGE, SHORT_FOR_A_CELL = 4.0, 8.0  # rows of gaps that cells scattered at random make
 
 
 def gap_distance(missing: Mask) -> npt.NDArray[np.int32]:
@@ -75,7 +76,9 @@ def hold_out(missing: Mask, fraction: float | None = None, seed: int = 0) -> Mas
     lengths = gap_lengths(missing)
     lengths = np.minimum(lengths, max(1, len(missing) // 4)) if len(lengths) else np.ones(1, np.int64)
     rng = np.random.default_rng(seed)
-    if lengths.max() == 1 or float(lengths.mean()) < 4:
+    # Single cells and outages together: most gaps are short, and most of the missing cells lie in long ones.
+    of_a_cell = float(np.square(lengths).sum() / lengths.sum())
+    if lengths.mean() < SHORT_ON_AVERAGE and of_a_cell < SHORT_FOR_A_CELL:
         return _hold_points(seen, goal, rng)
     return _hold_runs(seen, lengths, goal, rng)
 

@@ -88,3 +88,18 @@ def test_stretches_are_hidden_as_densely_as_the_gaps_are() -> None:
 def test_stretches_of_data_without_gaps_lose_a_tenth() -> None:
     held = hold_out_stretches(np.zeros((400, 5), bool), stretches(400, 20), 20)
     assert abs(held.mean() - 0.1) < 0.03
+
+
+def test_cells_held_out_lie_in_long_gaps_as_often_as_missing_ones_do() -> None:
+    """Many single cells and a few outages: half of what is missing is far from any observation."""
+    rng = np.random.default_rng(0)
+    missing = rng.random((4000, 10)) < 0.04
+    for start in range(100, 4000, 400):
+        missing[start : start + 16, :] = True
+    held = hold_out(missing, seed=0)
+    far = [
+        float((gap_distance(hidden)[cells] > 2).mean())
+        for hidden, cells in ((missing, missing), (missing | held, held))
+    ]
+    assert far[0] > 0.3
+    assert abs(far[1] - far[0]) < 0.1
