@@ -117,12 +117,14 @@ def resume(source: Source, wish: Wish, folder: WorkFolder, *, clock: Clock, log:
     """Join a job that its leader has begun.
 
     Raises:
-        ValueError: there is none in the folder.
+        ValueError: there is none in the folder, or it is for something else.
     """
-    arrays = folder.read_arrays(SCAN)
-    if arrays is None or folder.read_order() is None:
-        raise ValueError(f"{folder.path}: no job was begun here")
-    return Job(source, wish, folder, wish.tiles(source.header), Scan.from_arrays(arrays), clock=clock, log=log)
+    arrays, order = folder.read_arrays(SCAN), folder.read_order()
+    if arrays is None or order is None:
+        raise ValueError(f"{folder.path}: no job was begun here; all workers have to see the folder of the output")
+    tiles = wish.tiles(source.header)
+    check_settings(order, wish.order(tiles), folder)
+    return Job(source, wish, folder, tiles, Scan.from_arrays(arrays), clock=clock, log=log)
 
 
 def fit_models(job: Job, groups: Iterable[int], advance: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""A large table, imputed by this process alone."""
+"""A large table, from its first look to the finished files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ from pathlib import Path
 from fastimpute.progress import progress
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
+from fastimpute.stream.job import Job, Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.wish import Wish
+
+Work = Callable[[Job, bool], None]
+
+
+def fit_and_fill(job: Job, verbose: bool) -> None:
+    """Fit all models of a job and fill all its tiles."""
+    cells = job.source.header.rows * job.source.header.sensors
+    with progress("fitting", job.tiles.groups, verbose=verbose) as advance:
+        fit_models(job, range(job.tiles.groups), advance)
+    with progress("imputing", cells, done=job.finished_cells, cells=cells, verbose=verbose) as advance:
+        fill_bands(job, range(job.tiles.bands), advance)
 
 
 def run(
@@ -26,6 +37,7 @@ def run(
     watch: Callable[[Cells, slice], None],
     log: Log,
     verbose: bool,
+    work: Work = fit_and_fill,
 ) -> Summary | None:
     """Impute a table of any size into files that appear when they are complete.
 
@@ -40,6 +52,7 @@ def run(
         watch: sees every cell, see `fastimpute.stream.scan.scan`.
         log: told of every event.
         verbose: show progress on a terminal.
+        work: does what is between the beginning and the end of a job; by default this process, alone.
 
     Returns:
         What was done; None where an earlier run had all but put its output in place.
@@ -63,10 +76,7 @@ def run(
                 folder.remove()
             raise
         cells = source.header.rows * source.header.sensors
-        with progress("fitting", job.tiles.groups, verbose=verbose) as advance:
-            fit_models(job, range(job.tiles.groups), advance)
-        with progress("imputing", cells, done=job.finished_cells, cells=cells, verbose=verbose) as advance:
-            fill_bands(job, range(job.tiles.bands), advance)
+        work(job, verbose)
         with progress("writing", cells, cells=cells, verbose=verbose) as advance:
             complete(job, targets, open_sink, advance)
     summary = Summary.of(job, time.perf_counter() - begun)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastimpute.series import Scaler
 from fastimpute.stream.strips import read_ahead, strips
-from fastimpute.stream.table import Cells, Source
+from fastimpute.stream.table import Cells, Header, Source
 from fastimpute.stream.tiles import Tile, Tiles
 
 CONSTANT = 1e-14  # a sensor whose readings differ by less, in units of the largest, is constant
@@ -70,7 +70,7 @@ def scan(source: Source, tiles: Tiles, strip_bytes: int, watch: Callable[[Cells,
     Raises:
         ValueError: an infinite cell, or data that cannot be read.
     """
-    moments, gaps = _Moments(tiles.sensors), _Gaps(tiles.sensors)
+    moments, gaps = Moments(tiles.sensors), _Gaps(tiles.sensors)
     digest = hashlib.blake2b(digest_size=16)
     observed = np.zeros((tiles.bands, tiles.sensors), np.int64)
     wanted = [
@@ -82,28 +82,64 @@ def scan(source: Source, tiles: Tiles, strip_bytes: int, watch: Callable[[Cells,
     for strip, cells in zip(wanted, read_ahead(source, pieces), strict=True):
         for tile in strip.tiles:
             part = np.ascontiguousarray(strip.part(cells, tile))
-            _refuse_infinities(part, tile, source)
+            refuse_infinities(part, tile, source.header)
             digest.update(part.data)
             missing = np.isnan(part)
-            observed[tile.band, tile.columns] = moments.add(part, missing, tile.columns)
+            tally = Tally.of(part, missing)
+            moments.add(tally, tile.columns)
+            observed[tile.band, tile.columns] = tally.count
             gaps.add(missing, tile.columns)
             watch(part, tile.columns)
     mean, std = moments.result()
     return Scan(observed, mean, std, gaps.longest, digest.hexdigest())
 
 
-def _refuse_infinities(cells: Cells, tile: Tile, source: Source) -> None:
+def refuse_infinities(cells: Cells, tile: Tile, header: Header) -> None:
+    """Refuse an infinite cell among those of a tile.
+
+    Raises:
+        ValueError: names its row and its column.
+    """
     infinite = np.isinf(cells)
     if infinite.any():
         row, column = np.argwhere(infinite)[0]
-        name = source.header.names[tile.columns.start + column]
+        name = header.names[tile.columns.start + column]
         raise ValueError(
             f"column {name!r} holds an infinity at row {tile.rows.start + row}: "
             "replace infinities by NaN if they mean missing"
         )
 
 
-class _Moments:
+@dataclass(frozen=True)
+class Tally:
+    """What the observed cells of some rows of some sensors add up to.
+
+    Attributes:
+        count: (c,) int64, observed cells of each.
+        mean: (c,) float64, 0 without any.
+        squares: (c,) float64, sum of the squared distances from that mean.
+        lowest: (c,) least observed cell, inf without any.
+        highest: (c,) likewise.
+    """
+
+    count: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.floating[Any]]
+    lowest: NDArray[np.floating[Any]]
+    highest: NDArray[np.floating[Any]]
+
+    @classmethod
+    def of(cls, cells: Cells, missing: NDArray[np.bool_]) -> Self:
+        """Of cells (r, c), C-contiguous so that they are added in the same order wherever they come from."""
+        count: NDArray[np.int64] = (~missing).sum(0)
+        mean = np.where(missing, 0.0, cells).sum(0, dtype=np.float64) / np.maximum(count, 1)
+        departure = np.where(missing, 0.0, cells - mean)
+        squares = np.einsum("rc,rc->c", departure, departure)
+        lowest, highest = np.where(missing, np.inf, cells).min(0), np.where(missing, -np.inf, cells).max(0)
+        return cls(count, mean, squares, lowest, highest)
+
+
+class Moments:
     """Mean and deviation of the observed cells of each sensor, merged band by band (Chan, Golub, LeVeque 1983)."""
 
     def __init__(self, sensors: int) -> None:
@@ -111,20 +147,15 @@ class _Moments:
         self.mean, self.squares = np.zeros(sensors), np.zeros(sensors)
         self.lowest, self.highest = np.full(sensors, np.inf), np.full(sensors, -np.inf)
 
-    def add(self, cells: Cells, missing: NDArray[np.bool_], columns: slice) -> NDArray[np.int64]:
-        """Take in some rows of some columns; returns how many cells of each sensor they observed."""
-        count: NDArray[np.int64] = (~missing).sum(0)
-        mean = np.where(missing, 0.0, cells).sum(0, dtype=np.float64) / np.maximum(count, 1)
-        departure = np.where(missing, 0.0, cells - mean)
-        squares = np.einsum("rc,rc->c", departure, departure)
-        self.lowest[columns] = np.minimum(self.lowest[columns], np.where(missing, np.inf, cells).min(0))
-        self.highest[columns] = np.maximum(self.highest[columns], np.where(missing, -np.inf, cells).max(0))
-        before, step = self.count[columns], mean - self.mean[columns]
-        share = count / np.maximum(before + count, 1)
-        self.squares[columns] += squares + np.square(step) * before * share
+    def add(self, tally: Tally, columns: slice) -> None:
+        """Take in some rows of some columns; the result depends on the order of the rows in its last bits."""
+        self.lowest[columns] = np.minimum(self.lowest[columns], tally.lowest)
+        self.highest[columns] = np.maximum(self.highest[columns], tally.highest)
+        before, step = self.count[columns], tally.mean - self.mean[columns]
+        share = tally.count / np.maximum(before + tally.count, 1)
+        self.squares[columns] += tally.squares + np.square(step) * before * share
         self.mean[columns] += step * share
-        self.count[columns] += count
-        return count
+        self.count[columns] += tally.count
 
     def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation, NaN without observations, 0 for a constant sensor, whose mean is its own value."""
