@@ -10,6 +10,7 @@
 #include "bind_recursion.h"
 #include "common/driver.h"
 #include "common/mlp_pack_cuda.h"
+#include "energy_mlp/energy_body_cuda.h"
 #include "energy_mlp/energy_mlp_cuda.h"
 #include "particle_step/particle_step_cuda.h"
 #include "proximal_recursion/proximal_recursion_cuda.h"
@@ -141,6 +142,15 @@ void bind_score_mlp(py::module_& m) {
 
 void bind_energy_mlp(py::module_& m) {
     m.def("energy_scratch_bytes", &fi::cuda::energy_scratch_bytes, py::arg("want_hvp"));
+    m.def(
+        "energy_body",
+        [](std::int64_t dim, bool gaussian, bool want_hvp) {
+            const py::gil_scoped_release release;
+            return fi::cuda::energy_body(dim, gaussian, want_hvp) == fi::cuda::EnergyBody::kGroups ? "wgmma"
+                                                                                                   : "mma.sync";
+        },
+        py::arg("dim"), py::arg("gaussian"), py::arg("want_hvp"));
+    m.def("permit_wgmma", &fi::cuda::permit_groups, py::arg("permitted"));
     m.def(
         "energy_mlp",
         [](std::uintptr_t stream, std::int64_t dim, std::uintptr_t pack, std::uintptr_t precision_matrix,

@@ -61,6 +61,15 @@ def pack_mlp(head: str, hidden: int, dim: int, w1: int, b1: int, w2: int, b2: in
 def energy_scratch_bytes(want_hvp: bool) -> int:
     """Bytes one call of `energy_mlp` needs on the current device, whatever its rows."""
 
+def energy_body(dim: int, gaussian: bool, want_hvp: bool) -> str:
+    """The instructions that serve such calls of `energy_mlp` on the current device, "wgmma" or "mma.sync".
+
+    Where only a small problem can tell whether wgmma gives what mma.sync does, it is solved first.
+    """
+
+def permit_wgmma(permitted: bool) -> None:
+    """Without permission mma.sync serves all calls of this process: to compare the two."""
+
 def energy_mlp(
     stream: int,
     dim: int,

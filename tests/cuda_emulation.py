@@ -14,9 +14,10 @@ import pybind11
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = ("common/errors.cpp", "common/noise.cpp", "spt_weights/spt_weights_checks.cpp",
-          "particle_step/particle_step_checks.cpp", "proximal_recursion/checks.cpp",
-          "proximal_recursion/recursion_plan_cuda.cpp", "diffusion_step/diffusion_step_checks.cpp",
-          "ball_quantile/ball_quantile_checks.cpp", "unrolled_attention/unrolled_attention_checks.cpp",
+          "particle_step/particle_step_checks.cpp", "energy_mlp/energy_body_cuda.cpp",
+          "proximal_recursion/checks.cpp", "proximal_recursion/recursion_plan_cuda.cpp",
+          "diffusion_step/diffusion_step_checks.cpp", "ball_quantile/ball_quantile_checks.cpp",
+          "unrolled_attention/unrolled_attention_checks.cpp",
           "unrolled_attention/unrolled_attention_checks_cuda.cpp")  # fmt: skip
 
 

@@ -339,6 +339,7 @@ class Resources(NamedTuple):
 
 class Compiled(NamedTuple):
     path: Path
+    report: str
     kernels: list[Resources]
 
 
@@ -366,10 +367,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
     folder = tmp_path_factory.mktemp("cuda")
     done: dict[str, Compiled] = {}
 
-    def compile_once(op: str) -> Compiled:
-        if op not in done:
-            path = folder / f"{op}.o"
-            source = ROOT / "csrc" / op / f"{op}.cu"
+    def compile_once(name: str) -> Compiled:
+        if name not in done:
+            path = folder / f"{name}.o"
+            source = next(kernel for kernel in KERNELS if kernel.stem == name)
             options = [
                 "-std=c++20",
                 "-O3",
@@ -383,8 +384,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
             command = [str(TOOLKIT), *options, "-c", str(source), "-o", str(path)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stderr
-            done[op] = Compiled(path, resources(result.stderr))
-        return done[op]
+            done[name] = Compiled(path, result.stderr, resources(result.stderr))
+        return done[name]
 
     return compile_once
 
@@ -392,6 +393,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 KERNELS_OF = {
     "ball_quantile": 8,
     "diffusion_step": 8,
+    "energy_group": 3,
     "energy_mlp": 2,
     "particle_step": 8,
     "proximal_recursion": 4,
@@ -399,7 +401,7 @@ KERNELS_OF = {
     "spt_weights": 8,
     "unrolled_attention": 8,
 }
-every_kernel = pytest.mark.parametrize("op", sorted(KERNELS_OF))
+every_kernel = pytest.mark.parametrize("source", sorted(KERNELS_OF))
 
 
 def test_every_cuda_source_is_compiled_here() -> None:
@@ -409,10 +411,10 @@ def test_every_cuda_source_is_compiled_here() -> None:
 @needs_nvcc
 @pytest.mark.slow
 @every_kernel
-def test_kernels_fit_the_chips_without_spilling(compiled: Callable[[str], Compiled], op: str) -> None:
-    kernels = compiled(op).kernels
+def test_kernels_fit_the_chips_without_spilling(compiled: Callable[[str], Compiled], source: str) -> None:
+    kernels = compiled(source).kernels
     assert {code: sum(kernel.code == code for kernel in kernels) for code in SHARED_LIMIT} == dict.fromkeys(
-        SHARED_LIMIT, KERNELS_OF[op]
+        SHARED_LIMIT, KERNELS_OF[source]
     )
     for kernel in kernels:
         assert kernel.spilled == 0, kernel
@@ -456,6 +458,29 @@ def test_the_network_runs_on_tensor_cores(compiled: Callable[[str], Compiled], o
         assert function.count("LDSM.16.MT88.4") >= (1, 16)[directions - 1], function.split()[0]
         assert "LDL" not in function, function.split()[0]
         assert "STL" not in function, function.split()[0]
+
+
+@needs_nvcc
+@pytest.mark.slow
+def test_products_of_warpgroups_are_in_flight_together(compiled: Callable[[str], Compiled]) -> None:
+    """The assembler waits for each of them where it cannot give them the registers they ask for, and says so."""
+    built = compiled("energy_group")
+    assert re.findall(r"\(C75\d\d\).*", built.report) == []
+    tool = disassembler()
+    if tool is None:
+        return
+    listing = subprocess.run([tool, "-sass", str(built.path)], capture_output=True, text=True, check=True).stdout
+    functions = [part for part in listing.split("Function : ")[1:] if "HGMMA" in part]
+    assert len(functions) == KERNELS_OF["energy_group"]  # none on sm_80
+    for steps in (2, 6, 11):
+        function = next(part for part in functions if f"ILi{steps}E" in part.split()[0])
+        # W1's steps of 16 inputs and W2's forward, W2's and W1's back: transposed; one wait for all steps of a product.
+        assert function.count("HGMMA.64x256x16.F32.BF16") == steps + 2 * 16
+        assert function.count(f"HGMMA.64x{16 * steps}x16.F32.BF16") == 16
+        assert function.count(".tnspB") == 2 * 16
+        assert len(re.findall(r"HGMMA[^;]*gsb0", function)) == 4
+        assert "LDL" not in function
+        assert "STL" not in function
 
 
 def test_no_kernel_adds_floats_atomically() -> None:

@@ -46,15 +46,22 @@ inline void check_layout(const char* op, const Layout& layout) {
                       static_cast<long long>(shared_limit()));
 }
 
-// One block to a multiprocessor, fewer where there are fewer tiles.
+// Up to `most` blocks, fewer where there are fewer tiles.
 template <class Job>
-void launch_network(const char* op, void (*kernel)(Job), const Layout& layout, const Job& job, cudaStream_t stream) {
+void launch_blocks(const char* op, void (*kernel)(Job), const Layout& layout, const Job& job, std::int64_t most,
+                   cudaStream_t stream) {
     check_launch(op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, layout.shared_bytes));
     const std::int64_t block_rows = layout.warps * kTileRows;
     const std::int64_t tiles = (job.args.rows + block_rows - 1) / block_rows;
-    const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(tiles, multiprocessors(op)));
+    const auto blocks = static_cast<unsigned>(std::min(tiles, most));
     kernel<<<blocks, layout.warps * kWarp, layout.shared_bytes, stream>>>(job);
     check_launch(op, cudaGetLastError());
+}
+
+// One block to a multiprocessor.
+template <class Job>
+void launch_network(const char* op, void (*kernel)(Job), const Layout& layout, const Job& job, cudaStream_t stream) {
+    launch_blocks(op, kernel, layout, job, multiprocessors(op), stream);
 }
 
 }  // namespace fastimpute::cuda

@@ -40,6 +40,35 @@ constexpr Layout mlp_layout(Head head, std::int64_t dim, int shared_limit, int m
     return {0, 0, 0};
 }
 
+// Four warps multiply together on Hopper (common/mlp_group.cuh): their blocks keep W2 and all of W1 in shared memory.
+inline constexpr int kGroupWarps = 4;
+inline constexpr int kGroupSteps[] = {2, 6, 11};  // of 16 inputs: what W1 is filled up to
+
+// Of kGroupSteps the least that hold `dim` inputs; 0: W1 is too large.
+constexpr int group_steps(std::int64_t dim) {
+    for (const int steps : kGroupSteps) {
+        if (dim <= 16 * steps) return steps;
+    }
+    return 0;
+}
+
+// As mlp_layout. Two groups, unless one to a multiprocessor takes all rows; no warps: W1 and W2 do not fit.
+constexpr Layout group_layout(std::int64_t dim, std::int64_t rows, int multiprocessors, int shared_limit) {
+    const int steps = group_steps(dim);
+    const int bytes = (static_cast<int>(kW2Values) + steps * kStepValues) * 2;
+    if (steps == 0 || bytes > shared_limit) return {0, 0, 0};
+    const bool one = rows <= std::int64_t{kGroupWarps} * kTileRows * multiprocessors;
+    return {one ? kGroupWarps : 2 * kGroupWarps, steps, bytes};
+}
+
+// Calls body.operator()<steps>() for the `steps` of group_steps.
+template <typename Body>
+void with_group_steps(int steps, const Body& body) {
+    if (steps == kGroupSteps[0]) return body.template operator()<kGroupSteps[0]>();
+    if (steps == kGroupSteps[1]) return body.template operator()<kGroupSteps[1]>();
+    body.template operator()<kGroupSteps[2]>();
+}
+
 using Accumulators = float[kTiles][4];  // [tile][2 * half + i]: row lane / 4 + 8 half, unit 8 tile + 2 (lane % 4) + i
 
 __device__ __forceinline__ float sigmoid(float u) {

@@ -20,4 +20,9 @@ struct EnergyJob {
     int slab_steps;       // steps of 16 inputs of W1 that lie in shared memory at a time
 };
 
+inline EnergyJob energy_job(const EnergyMlpCuda& call, const Layout& layout) {
+    return {call.args, unpack_mlp(Head::kEnergy, call.dim, call.pack).with_gaussian(call.precision, call.mean),
+            static_cast<std::uint32_t*>(call.scratch), layout.slab_steps};
+}
+
 }  // namespace fastimpute::cuda

@@ -1,4 +1,5 @@
 #include "common/mlp_launch.h"
+#include "energy_mlp/energy_body_cuda.h"
 #include "energy_mlp/energy_mlp.cuh"
 
 namespace fastimpute::cuda {
@@ -31,16 +32,19 @@ std::int64_t energy_scratch_bytes(bool want_hvp) {
     return std::int64_t{kMostWarps} * multiprocessors(kOp) * kept_slots(want_hvp) * kKeptWords * 4;
 }
 
+void energy_by_warps(const EnergyMlpCuda& call, std::uintptr_t stream) {
+    const Layout layout = mlp_layout(Head::kEnergy, call.dim, shared_limit());
+    check_layout(kOp, layout);
+    const auto kernel = call.args.want_hvp ? energy_mlp_kernel<true> : energy_mlp_kernel<false>;
+    launch_network(kOp, kernel, layout, energy_job(call, layout), stream_of(stream));
+}
+
 void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t stream) {
     check(call);
     if (call.args.rows == 0) return;
-    const Layout layout = mlp_layout(Head::kEnergy, call.dim, shared_limit());
-    check_layout(kOp, layout);
-    const EnergyJob job = {call.args,
-                           unpack_mlp(Head::kEnergy, call.dim, call.pack).with_gaussian(call.precision, call.mean),
-                           static_cast<std::uint32_t*>(call.scratch), layout.slab_steps};
-    const auto kernel = call.args.want_hvp ? energy_mlp_kernel<true> : energy_mlp_kernel<false>;
-    launch_network(kOp, kernel, layout, job, stream_of(stream));
+    if (energy_body(call.dim, call.precision != nullptr, call.args.want_hvp) == EnergyBody::kWarps)
+        return energy_by_warps(call, stream);
+    energy_by_groups(call, multiprocessors(kOp), stream);
 }
 
 }  // namespace fastimpute::cuda

@@ -17,6 +17,9 @@ namespace emulated {
 
 inline constexpr std::size_t kOperandBytes = 64;
 
+// Meetings are counted apart where their members may have met among themselves more or less often.
+enum Meeting : int { kInWarp = 0, kInBlock = 1, kInGroup = 2, kTurnOfFirst = 3, kTurnOfSecond = 4, kMeetingKinds = 5 };
+
 class Block {
   public:
     Block(int threads, std::function<void(int)> body) : body_(std::move(body)), fibers_(threads) {
@@ -51,13 +54,12 @@ class Block {
     int current() const { return current_; }
     int threads() const { return static_cast<int>(fibers_.size()); }
 
-    // Brings `operand`, waits for all of `members`, then gives what each of them brought. Meetings of the whole block
-    // are counted on their own: its warps may have met inside themselves more or less often.
+    // Brings `operand`, waits for all of `members`, then gives what each of them brought.
     template <typename T>
-    std::vector<T> exchange(const std::vector<int>& members, const T& operand, bool whole_block = false) {
+    std::vector<T> exchange(const std::vector<int>& members, const T& operand, Meeting kind_of = kInWarp) {
         static_assert(sizeof(T) <= kOperandBytes);
         Fiber& own = fibers_[current_];
-        own.kind = whole_block ? 1 : 0;
+        own.kind = kind_of;
         Meetings& meetings = own.meetings[own.kind];
         std::memcpy(meetings.operand[meetings.count % 2], &operand, sizeof(T));
         const std::int64_t meeting = meetings.count++;
@@ -69,6 +71,13 @@ class Block {
         for (std::size_t k = 0; k < members.size(); ++k)
             std::memcpy(&brought[k], fibers_[members[k]].meetings[kind].operand[meeting % 2], sizeof(T));
         return brought;
+    }
+
+    // As if it had met them, without waiting for those who do.
+    void arrive(const std::vector<int>& members, Meeting kind) {
+        Meetings& meetings = fibers_[current_].meetings[kind];
+        meetings.count++;
+        meetings.members = members;
     }
 
   private:
@@ -84,7 +93,7 @@ class Block {
         std::vector<char> stack;
         std::vector<int> waits_for;
         int kind = 0;
-        Meetings meetings[2];  // inside a warp, of the block
+        Meetings meetings[kMeetingKinds];
         bool done = false;
     };
 
@@ -144,7 +153,7 @@ class Lane {
     std::int64_t block() const { return grid_->block; }
     std::int64_t blocks() const { return grid_->blocks; }
 
-    void sync_block() const { grid_->threads->exchange(all_threads(), 0, true); }
+    void sync_block() const { grid_->threads->exchange(all_threads(), 0, kInBlock); }
     void sync_warp() const { grid_->threads->exchange(members_of(0xFFFFFFFFu), 0); }
 
     void forget() const {}
@@ -210,7 +219,7 @@ class Lane {
         }
     }
 
-  private:
+  protected:
     std::vector<int> members_of(std::uint32_t mask) const {
         std::vector<int> members;
         const int first = thread() / 32 * 32;

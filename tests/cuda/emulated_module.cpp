@@ -7,7 +7,9 @@
 #include "common/driver.h"
 #include "diffusion_step/diffusion_step.cuh"
 #include "diffusion_step/diffusion_step_cuda.h"
-#include "emulated_lane.h"
+#include "emulated_group.h"
+#include "energy_mlp/energy_body_cuda.h"
+#include "energy_mlp/energy_group.cuh"
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
 #include "particle_step/particle_step_cuda.h"
@@ -21,12 +23,19 @@ namespace {
 // Of the device that stands before us.
 int shared_bytes = 227 * 1024;
 int multiprocessors = 2;
+int hopper = -1;  // its number; below 0: no Hopper
 
 }  // namespace
 
 extern "C" void emulate_device(int of_multiprocessors, int of_shared_bytes) {
     multiprocessors = of_multiprocessors;
     shared_bytes = of_shared_bytes;
+}
+
+// From now on the device is that Hopper, or none; `broken`: one that fails the groups.
+extern "C" void emulate_hopper(int number, bool broken) {
+    hopper = number;
+    emulated::ignores_transposition = broken;
 }
 
 namespace fastimpute::cuda {
@@ -94,18 +103,52 @@ void ball_quantile(const BallQuantile<float>& params, std::uintptr_t) {
 }
 
 std::int64_t energy_scratch_bytes(bool want_hvp) {
-    return std::int64_t{kBlocks} * kept_slots(want_hvp) * kKeptWords * 4;
+    return std::int64_t{kBlocks} * kMostWarps * kept_slots(want_hvp) * kKeptWords * 4;
 }
 
-void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
+void energy_by_warps(const EnergyMlpCuda& call, std::uintptr_t) {
     std::vector<FourWords> shared((kW2Values + kOperandValues + kSlabSteps * kStepValues) / 8);
-    const EnergyJob job = {call.args,
-                           unpack_mlp(Head::kEnergy, call.dim, call.pack).with_gaussian(call.precision, call.mean),
-                           static_cast<std::uint32_t*>(call.scratch), kSlabSteps};
+    const EnergyJob job = energy_job(call, {1, kSlabSteps, 0});
     emulated::launch(kBlocks, kWarp, [&](const emulated::Lane& lane) {
         auto* memory = reinterpret_cast<std::uint16_t*>(shared.data());
         call.args.want_hvp ? energy_mlp_block<true>(lane, job, memory) : energy_mlp_block<false>(lane, job, memory);
     });
+}
+
+void energy_by_groups(const EnergyMlpCuda& call, int of_multiprocessors, std::uintptr_t) {
+    const Layout layout = group_layout(call.dim, call.args.rows, of_multiprocessors, shared_bytes);
+    std::vector<FourWords> shared(layout.shared_bytes / sizeof(FourWords));
+    const EnergyJob job = energy_job(call, layout);
+    with_group_steps(layout.slab_steps, [&]<int kInputSteps>() {
+        emulated::launch_groups(of_multiprocessors, layout.warps * kWarp, shared, [&](const emulated::GroupLane& lane) {
+            energy_group_block<kInputSteps>(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
+        });
+    });
+}
+
+namespace {
+
+EnergyAnswer solve_here(EnergyBody body, const EnergyProblem& problem) {
+    EnergyAnswer answer(problem.dim);
+    std::vector<std::uint32_t> scratch(energy_scratch_bytes(false) / sizeof(std::uint32_t));
+    const EnergyMlpCuda call = problem.call(problem.x.data(), problem.modulation.data(), problem.pack.data(),
+                                            answer.log_p.data(), answer.score.data(), scratch.data());
+    body == EnergyBody::kWarps ? energy_by_warps(call, 0) : energy_by_groups(call, 1, 0);
+    return answer;
+}
+
+}  // namespace
+
+EnergyBody energy_body(std::int64_t dim, bool gaussian, bool want_hvp) {
+    if (!groups_take(dim, gaussian, want_hvp) || hopper < 0) return EnergyBody::kWarps;
+    return groups_proven(hopper, dim, solve_here) ? EnergyBody::kGroups : EnergyBody::kWarps;
+}
+
+void energy_mlp(const EnergyMlpCuda& call, std::uintptr_t) {
+    if (call.args.rows == 0) return;
+    if (energy_body(call.dim, call.precision != nullptr, call.args.want_hvp) == EnergyBody::kWarps)
+        return energy_by_warps(call, 0);
+    energy_by_groups(call, kBlocks, 0);
 }
 
 void score_mlp(const ScoreMlpCuda& call, std::uintptr_t) {

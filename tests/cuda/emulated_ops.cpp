@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "emulated_lane.h"
+#include "emulated_group.h"
+#include "energy_mlp/energy_group.cuh"
 #include "energy_mlp/energy_mlp.cuh"
 #include "particle_step/particle_step.cuh"
 #include "score_mlp/score_mlp.cuh"
@@ -137,6 +138,32 @@ void emulate_energy_mlp(int warps, std::int64_t blocks, int slab_steps, std::int
     });
 }
 
+// The same by warpgroups on Hopper; `x` and `score` with `stride`.
+void emulate_energy_group(int groups, std::int64_t blocks, std::int64_t rows, std::int64_t dim,
+                          const float* const* weights, const float* modulation, std::int64_t modulation_rows,
+                          const std::int64_t* index, const float* x, float* log_p, float* score, std::int64_t stride) {
+    using namespace fastimpute::cuda;
+    const std::vector<FourWords> pack = packed(fastimpute::Head::kEnergy, dim, weights);
+    const Layout layout = group_layout(dim, 1, 1, 227 * 1024);
+    const FourWords untouched = {{~0u, ~0u, ~0u, ~0u}};
+    std::vector<FourWords> shared(layout.shared_bytes / sizeof(FourWords), untouched);
+    std::vector<std::uint32_t> kept(blocks * groups * kGroupWarps * kKeptWords, 0xFFFFFFFFu);
+    const EnergyMlpCuda call = {
+        {rows, x, stride, {modulation, modulation_rows, index}, nullptr, 0, false, log_p, score, stride, nullptr, 0},
+        dim,
+        pack.data(),
+        nullptr,
+        nullptr,
+        kept.data(),
+        0};
+    const EnergyJob job = energy_job(call, layout);
+    with_group_steps(layout.slab_steps, [&]<int kInputSteps>() {
+        emulated::launch_groups(blocks, groups * kGroup, shared, [&](const emulated::GroupLane& lane) {
+            energy_group_block<kInputSteps>(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
+        });
+    });
+}
+
 // `weights`: of w1, b1, w2, b2, w3, b3. Index may be null.
 void emulate_score_mlp(int warps, std::int64_t blocks, int slab_steps, std::int64_t rows, std::int64_t dim,
                        const float* const* weights, const float* modulation, std::int64_t modulation_rows,
@@ -151,6 +178,14 @@ void emulate_score_mlp(int warps, std::int64_t blocks, int slab_steps, std::int6
     emulated::launch(blocks, warps * 32, [&](const emulated::Lane& lane) {
         score_mlp_block(lane, job, reinterpret_cast<std::uint16_t*>(shared.data()));
     });
+}
+
+// (warps, steps of W1, bytes) of a block of warpgroups.
+void group_layout(std::int64_t dim, std::int64_t rows, int multiprocessors, int shared_limit, int* out) {
+    const fastimpute::cuda::Layout layout = fastimpute::cuda::group_layout(dim, rows, multiprocessors, shared_limit);
+    out[0] = layout.warps;
+    out[1] = layout.slab_steps;
+    out[2] = layout.shared_bytes;
 }
 
 // (warps, steps of a slab, bytes) of a block.

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from fastimpute import _native
 from fastimpute.benchmark.gpu import diffusion_problems, spirit_problems
 from fastimpute.benchmark.gpu.checks import refusal, usable
 from fastimpute.benchmark.gpu.problem import Problem
@@ -87,7 +88,8 @@ def timed(problem: Problem, device: str, ceilings: dict[str, float], compiled: b
     runs: dict[tuple[str, str], Run] = {}
     for precision in problem.precisions:
         for backend in usable(problem.op, device):
-            runs[f"fastimpute {backend}", precision] = partial(problem.run, backend, precision)
+            for name, run in _runs_of(problem, backend, precision).items():
+                runs[name, precision] = run
         runs["eager", precision] = partial(problem.run, "torch", precision)
         if compiled:
             runs["torch.compile", precision] = _compiled(problem, precision)
@@ -111,6 +113,29 @@ def timed(problem: Problem, device: str, ceilings: dict[str, float], compiled: b
         yield Timed(
             problem.op, problem.shape, candidate, precision, 1e3 * seconds, rate / 1e12, unit, 100 * rate / ceiling
         )
+
+
+def _runs_of(problem: Problem, backend: str, precision: str) -> dict[str, Run]:
+    """The backend's kernel by name; CUDA's `energy_mlp` with both of its bodies, where two can serve."""
+    name = f"fastimpute {backend}"
+    run: Run = partial(problem.run, backend, precision)
+    if (problem.op, backend, precision) != ("energy_mlp", "cuda", "bf16"):
+        return {name: run}
+    dim, gaussian = problem.tensors["x"].shape[1], "precision_matrix" in problem.tensors
+    body = _native.cuda().energy_body(dim, gaussian, "H s" in problem.shape)
+    bodies = {f"{name}, {body}": run}
+    if body == "wgmma":
+        bodies[f"{name}, mma.sync"] = partial(_without_wgmma, run)
+    return bodies
+
+
+def _without_wgmma(run: Run) -> None:
+    module = _native.cuda()
+    module.permit_wgmma(False)
+    try:
+        run()
+    finally:
+        module.permit_wgmma(True)
 
 
 def _compiled(problem: Problem, precision: str) -> Run:
