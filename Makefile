@@ -37,10 +37,10 @@ demo: $(VENV)/.package
 	$(BIN)/fastimpute demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $$(nproc) --dist loadfile
 
 test-fast: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n $$(nproc) --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

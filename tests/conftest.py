@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cuda_emulation
 import pytest
 import torch
+from filelock import FileLock
 
 from fastimpute import _native, ops
 
@@ -21,8 +23,12 @@ def usable_isas() -> list[str]:
 
 @pytest.fixture(scope="session")
 def emulated_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CUDA kernels over emulated lanes, as one shared library."""
-    return cuda_emulation.build(tmp_path_factory.mktemp("cuda_emulation"))
+    """The CUDA kernels over emulated lanes, as one shared library, built once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(folder / "cuda_emulation.lock"):
+        library = folder / "_cuda.so"
+        return library if library.exists() else cuda_emulation.build(folder)
 
 
 @pytest.fixture(autouse=True)
