@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,43 @@ from scaling.watch import forget, importing_bytes, watch
 import fastimpute as fi
 from fastimpute.simulate_large import LargeTraffic
 
-HEADER = (
-    f"{'method':9}{'GB in':>7}{'missing':>7}{'limit':>7}{'w':>3}{'seconds':>9}{'cpu s':>8}"
-    f"{'Mc/s':>7}{'MB':>6}{'GB r':>7}{'GB w':>7}"
-    + "".join(f"{phase[:4]:>5}" for phase in PHASES)
-    + f"{'MAE':>8}{'linear':>8}"
-)
-PROJECTION_HEADER = (
-    f"{'':30}{'cells':>10}{'w':>3}{'hours, 1 machine':>18}{'s on 64, perfect':>18}{'with losses':>13}"
-    f"{'2 workers':>11}{'time per cell, largest/smallest':>33}{'processor time':>16}"
-)
+# Titles of the last table's columns, and what stands in them.
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "method": lambda run: run["method"],
+    "GB in": lambda run: f"{run['input_bytes'] / 1e9:.2f}",
+    "missing": lambda run: f"{run['missing']:.1%}",
+    "limit": lambda run: run["memory"],
+    "workers": lambda run: str(run["workers"]),
+    "seconds": lambda run: f"{run['seconds']:.1f}",
+    "cpu s": lambda run: f"{run['cpu_seconds']:.1f}",
+    "M cells/s": lambda run: f"{run['cells'] / run['seconds'] / 1e6:.2f}",
+    "peak MB": lambda run: f"{run['peak_above_importing_bytes'] / 1e6:.0f}",
+    "GB read": lambda run: f"{run['read_bytes'] / 1e9:.2f}",
+    "written": lambda run: f"{run['written_bytes'] / 1e9:.2f}",
+    **{phase: lambda run, phase=phase: f"{run['shares'][phase]:.0%}" for phase in PHASES},
+    "MAE": lambda run: f"{run['score']['mae']:.3f}",
+    "of lines": lambda run: f"{run['score']['mae_linear']:.3f}",
+}
+PROJECTED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cells": lambda row: f"{row['measured_cells']:.3g}",
+    "workers": lambda row: str(row["workers_on_a_machine"]),
+    "hours on one": lambda row: f"{row['hours_on_one_machine']:.2f}",
+    "s on 64, perfect": lambda row: f"{row['seconds_on_64_machines_perfect']:.0f}",
+    "with losses": lambda row: _number(row.get("seconds_on_64_machines_with_losses"), ".0f"),
+    "2 workers": lambda row: _number(row.get("efficiency_of_two_workers"), ".0%"),
+    "time per cell, largest / smallest": lambda row: f"{row['time_per_cell']['largest_over_smallest']:.2f}",
+    "of processors": lambda row: f"{row['processor_time_per_cell']['largest_over_smallest']:.2f}",
+}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def line(columns: dict[str, Callable[[dict[str, Any]], str]], row: dict[str, Any] | None = None) -> str:
+    """A row of a table; the titles without one."""
+    shown = ((title, title if row is None else show(row)) for title, show in columns.items())
+    return "  ".join(text.rjust(max(len(title), 7)) for title, text in shown)
 
 
 def machine() -> dict[str, Any]:
@@ -88,17 +116,6 @@ def run(job: Job, samples: int) -> dict[str, Any]:
     }
 
 
-def shown(found: dict[str, Any]) -> str:
-    return (
-        f"{found['method']:9}{found['input_bytes'] / 1e9:7.2f}{found['missing']:7.3f}{found['memory']:>7}"
-        f"{found['workers']:3}{found['seconds']:9.1f}{found['cpu_seconds']:8.1f}"
-        f"{found['cells'] / found['seconds'] / 1e6:7.2f}{found['peak_above_importing_bytes'] / 1e6:6.0f}{found['read_bytes'] / 1e9:7.2f}"
-        f"{found['written_bytes'] / 1e9:7.2f}"
-        + "".join(f"{found['shares'][phase]:5.0%}" for phase in PHASES)
-        + f"{found['score']['mae']:8.3f}{found['score']['mae_linear']:8.3f}"
-    )
-
-
 def simulate_archive(options: argparse.Namespace) -> None:
     traffic = LargeTraffic(options.sensors, options.missing, options.never_alive, options.seed)
     cost = write_archive(options.source, traffic, rows_of(options.years))
@@ -109,12 +126,12 @@ def simulate_archive(options: argparse.Namespace) -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    print(HEADER, flush=True)
+    print(line(COLUMNS), flush=True)
     for source, workers in itertools.product(options.sources, options.workers):
         job = Job(source, place(options, source), options.method, options.memory, workers)
         found = run(job, options.samples)
         shutil.rmtree(job.folder)
-        print(shown(found), flush=True)
+        print(line(COLUMNS, found), flush=True)
         if options.json:
             name = f"{job.method} {found['cells']} cells {found['missing']} missing {job.memory} {workers} workers"
             keep(options.json, "runs", {**held(options.json).get("runs", {}), name: found})
@@ -140,20 +157,10 @@ def projection(options: argparse.Namespace) -> None:
     found = {name: project(list(alike)) for name, alike in itertools.groupby(runs, kind)}
     keep(options.json, "projection", {"assumptions": ASSUMPTIONS, **found})
     print(*ASSUMPTIONS, sep="\n")
-    print(PROJECTION_HEADER)
+    width = max(map(len, found))
+    print(f"{'':{width}}{line(PROJECTED)}")
     for name, row in found.items():
-        print(projection_shown(name, row))
-
-
-def projection_shown(name: str, found: dict[str, Any]) -> str:
-    flat, flat_cpu = found["time_per_cell"], found["processor_time_per_cell"]
-    kept, losing = found.get("efficiency_of_two_workers"), found.get("seconds_on_64_machines_with_losses")
-    return (
-        f"{name:30}{found['measured_cells']:10.3g}{found['workers_on_a_machine']:3}{found['hours_on_one_machine']:18.2f}"
-        f"{found['seconds_on_64_machines_perfect']:18.0f}{'-' if losing is None else f'{losing:.0f}':>13}"
-        f"{'-' if kept is None else f'{kept:.0%}':>11}{flat['largest_over_smallest']:33.2f}"
-        f"{flat_cpu['largest_over_smallest']:16.2f}"
-    )
+        print(f"{name:{width}}{line(PROJECTED, row)}")
 
 
 def place(options: argparse.Namespace, source: Path) -> Path:
