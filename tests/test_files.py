@@ -35,6 +35,7 @@ def frame() -> pd.DataFrame:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiling, "CONTEXT_CELLS", 600)
+    monkeypatch.setattr(tiling, "LEAST_ROWS", 50)
     monkeypatch.setattr(tiling, "WIDEST", 5)
 
 

@@ -35,6 +35,7 @@ Setting = dict[str, Any]
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles that a small table has several of."""
     monkeypatch.setattr(tiling, "CONTEXT_CELLS", 1500)
+    monkeypatch.setattr(tiling, "LEAST_ROWS", 50)
     monkeypatch.setattr(tiling, "WIDEST", 8)
 
 

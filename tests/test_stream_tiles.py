@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastimpute.stream.strips import strips
-from fastimpute.stream.tiles import CONTEXT_CELLS, WIDEST, Tiles
+from fastimpute.stream.tiles import CONTEXT_CELLS, LEAST_ROWS, WIDEST, Tiles
 
 SHAPES = st.tuples(st.integers(1, 3_000_000), st.integers(1, 20_000))
 
@@ -38,6 +38,13 @@ def test_a_context_is_bounded_whatever_the_size(shape: tuple[int, int]) -> None:
     widths = [tiles.group(number).stop - tiles.group(number).start for number in range(tiles.groups)]
     assert 1 <= min(widths) <= max(widths) <= WIDEST
     assert tiles.context_cells <= CONTEXT_CELLS
+
+
+@given(SHAPES)
+def test_sensors_that_stay_together_have_rows_enough_for_a_window(shape: tuple[int, int]) -> None:
+    tiles = Tiles.of(*shape, groups=1)
+    context = tiles.context(tiles.bands // 2)
+    assert len(range(context.start, context.stop)) >= min(shape[0], LEAST_ROWS // 2)
 
 
 @given(SHAPES, st.data())

@@ -14,6 +14,7 @@ from typing import Self
 
 WIDEST = 96  # sensors of a group
 CONTEXT_CELLS = 250_000  # bounds the memory of a tile, and still holds a week of a group at five minutes
+LEAST_ROWS = 500  # of a context, where all sensors have to stay together: some windows of any model
 HALO = 0.1  # of the rows of a context, at either end
 
 
@@ -86,9 +87,9 @@ class Tiles:
             (51, 90, 260)
         """
         groups = math.ceil(sensors / WIDEST) if groups is None else groups
-        context = max(1, CONTEXT_CELLS // math.ceil(sensors / groups))
+        context = max(LEAST_ROWS, CONTEXT_CELLS // math.ceil(sensors / groups))
         halo = int(HALO * context)
-        return cls(rows, sensors, math.ceil(rows / max(1, context - 2 * halo)), groups, halo)
+        return cls(rows, sensors, math.ceil(rows / (context - 2 * halo)), groups, halo)
 
     @property
     def count(self) -> int:
