@@ -271,8 +271,8 @@ struct MlpWarp {
 
     // ---- layers ----
 
-    // a -> LN(a); its factor.
-    __device__ __forceinline__ void normalise(Accumulators& values, float (&rstd)[2]) const {
+    // a -> share LN(a); its factor.
+    __device__ __forceinline__ void normalise(Accumulators& values, float (&rstd)[2], float share = 1.0f) const {
         float variance[2] = {};
         each([&](int tile, int half, int i) {
             variance[half] += values[tile][2 * half + i] * values[tile][2 * half + i];
@@ -281,7 +281,7 @@ struct MlpWarp {
 #pragma unroll
         for (int half = 0; half < 2; ++half)
             rstd[half] = 1.0f / sqrtf(variance[half] + static_cast<float>(kLayerNormEps));
-        each([&](int tile, int half, int i) { values[tile][2 * half + i] *= rstd[half]; });
+        each([&](int tile, int half, int i) { values[tile][2 * half + i] *= share * rstd[half]; });
         lane.forget();
     }
     // sums = LN(a1) of rows in memory, and LN(a2) of the operands.

@@ -19,24 +19,28 @@ __global__ void __launch_bounds__(2 * kGroup, 1) energy_group_kernel(const Energ
 
 // ---- the proof ----
 
-// A stream and memory of our own, also while another stream is being captured into a graph.
-class Workplace {
+// Lets this thread wait and allocate, also while a stream is being captured into a graph.
+class Relaxed {
   public:
-    Workplace() {
-        check_launch(kOp, cudaThreadExchangeStreamCaptureMode(&mode_));
-        check_launch(kOp, cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    }
-    Workplace(const Workplace&) = delete;
-    Workplace& operator=(const Workplace&) = delete;
-    ~Workplace() {
-        if (stream_ != nullptr) cudaStreamDestroy(stream_);
-        cudaThreadExchangeStreamCaptureMode(&mode_);
-    }
-
-    cudaStream_t stream() const { return stream_; }
+    Relaxed() { check_launch(kOp, cudaThreadExchangeStreamCaptureMode(&mode_)); }
+    Relaxed(const Relaxed&) = delete;
+    Relaxed& operator=(const Relaxed&) = delete;
+    ~Relaxed() { cudaThreadExchangeStreamCaptureMode(&mode_); }
 
   private:
     cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+class OwnStream {
+  public:
+    OwnStream() { check_launch(kOp, cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+    OwnStream(const OwnStream&) = delete;
+    OwnStream& operator=(const OwnStream&) = delete;
+    ~OwnStream() { cudaStreamDestroy(stream_); }
+
+    cudaStream_t get() const { return stream_; }
+
+  private:
     cudaStream_t stream_ = nullptr;
 };
 
@@ -66,23 +70,24 @@ class DeviceBytes {
 };
 
 EnergyAnswer solve_here(EnergyBody body, const EnergyProblem& problem) {
-    const Workplace here;
+    const Relaxed relaxed;
+    const OwnStream own;
     EnergyAnswer answer(problem.dim);
-    const DeviceBytes pack(problem.pack, here.stream()), x(problem.x, here.stream());
-    const DeviceBytes modulation(problem.modulation, here.stream());
+    const DeviceBytes pack(problem.pack, own.get()), x(problem.x, own.get());
+    const DeviceBytes modulation(problem.modulation, own.get());
     const DeviceBytes scratch(static_cast<std::size_t>(energy_scratch_bytes(false)));
-    const DeviceBytes log_p(answer.log_p, here.stream()), score(answer.score, here.stream());
+    const DeviceBytes log_p(answer.log_p, own.get()), score(answer.score, own.get());
     const EnergyMlpCuda call =
         problem.call(x.get(), modulation.get(), pack.get(), log_p.get(), score.get(), scratch.get());
-    const auto stream = reinterpret_cast<std::uintptr_t>(here.stream());
+    const auto stream = reinterpret_cast<std::uintptr_t>(own.get());
     if (body == EnergyBody::kWarps) {
         energy_by_warps(call, stream);
     } else {
         energy_by_groups(call, 1, stream);  // one block of two groups, which takes two turns
     }
-    log_p.take(answer.log_p, here.stream());
-    score.take(answer.score, here.stream());
-    check_launch(kOp, cudaStreamSynchronize(here.stream()));
+    log_p.take(answer.log_p, own.get());
+    score.take(answer.score, own.get());
+    check_launch(kOp, cudaStreamSynchronize(own.get()));
     return answer;
 }
 
@@ -103,6 +108,7 @@ void energy_by_groups(const EnergyMlpCuda& call, int multiprocessors, std::uintp
 
 EnergyBody energy_body(std::int64_t dim, bool gaussian, bool want_hvp) {
     if (!groups_take(dim, gaussian, want_hvp) || !is_hopper()) return EnergyBody::kWarps;
+    if (group_layout(dim, 1, 1, shared_limit()).warps == 0) return EnergyBody::kWarps;
     int device = 0;
     check_launch(kOp, cudaGetDevice(&device));
     return groups_proven(device, dim, solve_here) ? EnergyBody::kGroups : EnergyBody::kWarps;

@@ -12,19 +12,25 @@ struct EnergyGroup : MlpGroup<Lane, EnergyJob, kInputSteps> {
     using Base::add_bias, Base::each, Base::each_modulated, Base::each_with, Base::job, Base::lane, Base::mean_rows;
     using Base::normalise, Base::real, Base::row, Base::sum_rows, Base::t, Base::unit;
 
-    std::uint32_t* kept;  // LN(a1) in half precision, waiting for the way back
+    std::uint32_t* kept;  // half of LN(a1) in half precision, waiting for the way back
 
     __device__ EnergyGroup(const Lane& own, const EnergyJob& given, std::uint16_t* shared) : Base(own, given, shared) {
         kept =
             given.kept + (own.block() * this->warps() + this->warp()) * (kept_slots(false) * kKeptWords) + this->rank();
     }
 
+    // Sums of grad LN(a) / 2 become what LN(a) / 2 is taken off with: twice their means, for twice the values.
+    __device__ __forceinline__ void mean_halves(float (&along)[2]) const {
+        mean_rows(along);
+        along[0] *= 4.0f;
+        along[1] *= 4.0f;
+    }
     // Operands h1 of the rows.
     __device__ __forceinline__ void first_layer(Operands& operands, float (&rstd)[2]) const {
         Accumulators sums;
         this->inputs_forward(job.args.x, job.args.x_stride, sums);
         add_bias(job.weights.b1, sums);
-        normalise(sums, rstd);
+        normalise(sums, rstd, 0.5f);
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -43,20 +49,20 @@ struct EnergyGroup : MlpGroup<Lane, EnergyJob, kInputSteps> {
         float rstd[2];
         this->hidden_forward(operands, sums);
         add_bias(job.weights.b2, sums);
-        normalise(sums, rstd);
+        normalise(sums, rstd, 0.5f);
         float log_p[2] = {};
         float along[2] = {};
         each_modulated(1, [&](int tile, int half, int i, float gain, float shift) {
-            float& normed = sums[tile][2 * half + i];
-            const TanhPoint point(normed, gain, shift);
+            float& half_normed = sums[tile][2 * half + i];
+            const TanhPoint point(half_normed, gain, shift);
             const float w3 = unit(job.weights.w3, tile, i);
             const float slope = point.slope();
             log_p[half] += w3 * point.value();
-            along[half] += w3 * slope * normed;
-            normed = float_of(lane.half_pair(normed, slope));  // one register for both
+            along[half] += w3 * slope * half_normed;
+            half_normed = float_of(lane.half_pair(half_normed, slope));  // one register for both
         });
         sum_rows(log_p);
-        mean_rows(along);
+        mean_halves(along);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             if (t == 0 && real(half)) job.args.log_p[row(half)] = log_p[half] + job.weights.b3[0];
@@ -73,20 +79,20 @@ struct EnergyGroup : MlpGroup<Lane, EnergyJob, kInputSteps> {
     __device__ __forceinline__ void first_layer_back(const float (&rstd)[2], Operands& operands) const {
         Accumulators sums;
         this->hidden_back(operands, sums);
-        std::uint32_t normed[2 * kTiles];
+        std::uint32_t half_normed[2 * kTiles];
 #pragma unroll
-        for (int k = 0; k < 2 * kTiles; ++k) normed[k] = kept[k * kWarp];
+        for (int k = 0; k < 2 * kTiles; ++k) half_normed[k] = kept[k * kWarp];
         float along[2] = {};
         each_modulated(0, [&](int tile, int half, int i, float gain, float shift) {
-            const float value = lane.half_of(normed[2 * tile + half], i);
+            const float value = lane.half_of(half_normed[2 * tile + half], i);
             float& grad = sums[tile][2 * half + i];
             grad *= TanhPoint(value, gain, shift).slope();
             along[half] += grad * value;
         });
-        mean_rows(along);
+        mean_halves(along);
         each([&](int tile, int half, int i) {
             float& grad = sums[tile][2 * half + i];
-            grad = rstd[half] * (grad - lane.half_of(normed[2 * tile + half], i) * along[half]);
+            grad = rstd[half] * (grad - lane.half_of(half_normed[2 * tile + half], i) * along[half]);
         });
         this->to_operands(sums, operands);
     }
