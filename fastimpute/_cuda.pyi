@@ -64,7 +64,7 @@ def energy_scratch_bytes(want_hvp: bool) -> int:
 def energy_body(dim: int, gaussian: bool, want_hvp: bool) -> str:
     """The instructions that serve such calls of `energy_mlp` on the current device, "wgmma" or "mma.sync".
 
-    Where only a small problem can tell whether wgmma gives what mma.sync does, it is solved first.
+    Where both could, they solve a small problem on first use; mma.sync serves unless they agree.
     """
 
 def permit_wgmma(permitted: bool) -> None:

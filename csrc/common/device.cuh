@@ -29,23 +29,6 @@ __device__ __forceinline__ float cos_turn(float turns) {
 #endif
 }
 
-// With a relative error of 2^-11, as one instruction.
-__device__ __forceinline__ float rough_tanh(float value) {
-#ifdef __CUDA_ARCH__
-    float found;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(found) : "f"(value));
-    return found;
-#else
-    const float exact = std::tanh(value);
-    std::uint32_t bits;
-    std::memcpy(&bits, &exact, sizeof(bits));
-    bits = (bits + 0x1000u) & ~0x1FFFu;
-    float rounded;
-    std::memcpy(&rounded, &bits, sizeof(rounded));
-    return rounded;
-#endif
-}
-
 __device__ __forceinline__ std::uint32_t bits_of(float value) {
 #ifdef __CUDA_ARCH__
     return __float_as_uint(value);
@@ -63,6 +46,17 @@ __device__ __forceinline__ float float_of(std::uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, sizeof(value));
     return value;
+#endif
+}
+
+// With a relative error of 2^-11, as one instruction.
+__device__ __forceinline__ float rough_tanh(float value) {
+#ifdef __CUDA_ARCH__
+    float found;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(found) : "f"(value));
+    return found;
+#else
+    return float_of((bits_of(std::tanh(value)) + 0x1000u) & ~0x1FFFu);
 #endif
 }
 
@@ -122,11 +116,11 @@ struct Lane {
         return pair;
     }
     __device__ float half_of(std::uint32_t pair, int which) const {
-        float low, high;
-        asm("{.reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high;}"
-            : "=f"(low), "=f"(high)
-            : "r"(pair));
-        return which ? high : low;
+        float value;
+        asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}"
+            : "=f"(value)
+            : "r"(which ? pair >> 16 : pair));
+        return value;
     }
 
     // Four 8 x 8 matrices of 16-bit elements from shared memory. `row`: this lane's row of 16 bytes, row lane % 8 of

@@ -2,15 +2,16 @@
 
 #include "common/device.cuh"
 
-// Products of a warpgroup (128 neighbouring lanes): Hopper's alone, chips before and after it have no such
-// instructions. The names are those of the PTX ISA, "asynchronous warpgroup level matrix instructions".
+// Products of a warpgroup (128 neighbouring lanes), the PTX ISA's "asynchronous warpgroup level matrix instructions":
+// Hopper's alone, chips before and after it have none.
 namespace fastimpute::cuda {
 
 inline constexpr int kGroup = 128;
 
-// Where 16-bit values lie in shared memory, in blocks of 8 x 8 of 128 bytes without swizzling. A block's rows of 16
-// bytes run along the inner dimension of a product, which is not transposed, or across it. `inner`, `across`: bytes
-// from a block to the next one along the inner dimension and across it. All are multiples of 16.
+// Where a product finds its matrix: blocks of 8 x 8 values of 16 bits, 128 bytes each, not swizzled. `inner`, `across`:
+// bytes from a block to the next one along the product's inner dimension (the ISA's leading dimension byte offset) and
+// across it (stride dimension byte offset), whether a block's rows of 16 bytes run along it or across (transposed). All
+// are multiples of 16.
 __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address, std::uint32_t inner,
                                                            std::uint32_t across) {
     return static_cast<std::uint64_t>((address & 0x3FFFFu) >> 4) | static_cast<std::uint64_t>(inner >> 4) << 16 |
@@ -32,6 +33,14 @@ struct GroupLane : Lane {
         std::uint32_t index;
         asm("mov.u32 %0, %%ctaid.z;" : "=r"(index));  // 0, but the assembler does not know: it merges no stretches
         if ((index >> nth & 1) == 0) body();
+    }
+    // As Lane's, without a shift for the upper half.
+    __device__ float half_of(std::uint32_t pair, int which) const {
+        float low, high;
+        asm("{.reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high;}"
+            : "=f"(low), "=f"(high)
+            : "r"(pair));
+        return which ? high : low;
     }
     __device__ std::uint32_t shared_address(const void* shared) const {
         return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
