@@ -51,8 +51,7 @@ def attended_kernel(
     query = tl.program_id(1) * _QUERIES + tl.arange(0, _QUERIES)
     feature = tl.arange(0, SIZE)
     asked = (query < tokens)[:, None]
-    bias = _bias_of(bias_ptr, first + sequence, head, bias_rows, bias_stride, bias_head_stride)
-    absent = _absent_of(absent_ptr, sequence, tokens)
+    bias_place = _bias_place(first + sequence, head, bias_rows, bias_stride, bias_head_stride)
     own = qkv_ptr + sequence * tokens * (3 * H) + head * SIZE
     queries = tl.load(own + (query[:, None] * (3 * H) + feature[None, :]), mask=asked, other=0.0)
     highest = tl.full((_QUERIES,), _LOWEST, tl.float32)
@@ -61,16 +60,17 @@ def attended_kernel(
     for begin in range(0, tokens, _KEYS):
         key = begin + tl.arange(0, _KEYS)
         score, _ = _scores(
-            queries, own + H, bias, absent, query, key, tokens, tokens, 0, bias_query_stride, bias_key_stride, 3 * H
-        )
+            queries, own + H, bias_ptr, bias_place, absent_ptr, sequence, query, key, tokens, tokens, 0,
+            bias_query_stride, bias_key_stride, 3 * H,
+        )  # fmt: skip
         highest, total, mean = _further(score, own + 2 * H, key, tokens, highest, total, mean, 3 * H)
     if memory_ptr is not None:
         further = memory_ptr + (first + sequence) % memory_rows * memory_tokens * (2 * H) + head * SIZE
         for begin in range(0, memory_tokens, _KEYS):
             key = begin + tl.arange(0, _KEYS)
             score, _ = _scores(
-                queries, further, bias, None, query, key, tokens, memory_tokens, tokens, bias_query_stride,
-                bias_key_stride, 2 * H,
+                queries, further, bias_ptr, bias_place, None, sequence, query, key, tokens, memory_tokens, tokens,
+                bias_query_stride, bias_key_stride, 2 * H,
             )  # fmt: skip
             highest, total, mean = _further(score, further + H, key, memory_tokens, highest, total, mean, 2 * H)
     found = total > 0.0
@@ -107,8 +107,7 @@ def by_queries_kernel(
     HEADS: tl.constexpr = H // SIZE
     sequence, head = (tl.program_id(0) // HEADS).to(tl.int64), tl.program_id(0) % HEADS
     query = tl.program_id(1) * _QUERIES + tl.arange(0, _QUERIES)
-    bias = _bias_of(bias_ptr, first + sequence, head, bias_rows, bias_stride, bias_head_stride)
-    absent = _absent_of(absent_ptr, sequence, tokens)
+    bias_place = _bias_place(first + sequence, head, bias_rows, bias_stride, bias_head_stride)
     queries, way, own_share, level = _asked(
         qkv_ptr, attended_ptr, level_ptr, by_attended_ptr, sequence, head, query, tokens, H, SIZE
     )
@@ -117,8 +116,9 @@ def by_queries_kernel(
     for begin in range(0, tokens, _KEYS):
         key = begin + tl.arange(0, _KEYS)
         score, keys = _scores(
-            queries, own + H, bias, absent, query, key, tokens, tokens, 0, bias_query_stride, bias_key_stride, 3 * H
-        )
+            queries, own + H, bias_ptr, bias_place, absent_ptr, sequence, query, key, tokens, tokens, 0,
+            bias_query_stride, bias_key_stride, 3 * H,
+        )  # fmt: skip
         _, change = _back(score, own + 2 * H, key, tokens, way, own_share, level, 3 * H)
         total = tl.dot(change, keys, total, input_precision="ieee")
     if memory_ptr is not None:
@@ -126,8 +126,8 @@ def by_queries_kernel(
         for begin in range(0, memory_tokens, _KEYS):
             key = begin + tl.arange(0, _KEYS)
             score, keys = _scores(
-                queries, further, bias, None, query, key, tokens, memory_tokens, tokens, bias_query_stride,
-                bias_key_stride, 2 * H,
+                queries, further, bias_ptr, bias_place, None, sequence, query, key, tokens, memory_tokens, tokens,
+                bias_query_stride, bias_key_stride, 2 * H,
             )  # fmt: skip
             _, change = _back(score, further + H, key, memory_tokens, way, own_share, level, 2 * H)
             total = tl.dot(change, keys, total, input_precision="ieee")
@@ -181,16 +181,15 @@ def by_keys_kernel(
     by_keys = tl.zeros((_KEYS, SIZE), tl.float32)
     by_values = tl.zeros((_KEYS, SIZE), tl.float32)
     while sequence < sequences:
-        bias = _bias_of(bias_ptr, first + sequence, head, bias_rows, bias_stride, bias_head_stride)
-        absent = None if MEMORY else _absent_of(absent_ptr, sequence, tokens)
+        bias_place = _bias_place(first + sequence, head, bias_rows, bias_stride, bias_head_stride)
         for begin in range(0, tokens, _QUERIES):
             query = begin + tl.arange(0, _QUERIES)
             queries, way, own_share, level = _asked(
                 qkv_ptr, attended_ptr, level_ptr, by_attended_ptr, sequence, head, query, tokens, H, SIZE
             )
             score, _ = _scores(
-                queries, key_ptr, bias, absent, query, key, tokens, count, before, bias_query_stride, bias_key_stride,
-                STRIDE,
+                queries, key_ptr, bias_ptr, bias_place, absent_ptr, sequence, query, key, tokens, count, before,
+                bias_query_stride, bias_key_stride, STRIDE,
             )  # fmt: skip
             weights, change = _back(score, key_ptr + H, key, count, way, own_share, level, STRIDE)
             by_keys = tl.dot(tl.trans(change), queries, by_keys, input_precision="ieee")
@@ -243,7 +242,7 @@ def by_bias_kernel(
     before = tl.where(of_memory, tokens, 0)
     count = tl.where(of_memory, memory_tokens, tokens)
     sequence = (row + bias_rows - first % bias_rows) % bias_rows
-    bias = _bias_of(bias_ptr, row, head, bias_rows, bias_stride, bias_head_stride)
+    bias_place = _bias_place(row, head, bias_rows, bias_stride, bias_head_stride)
     total = tl.zeros((_QUERIES, _KEYS), tl.float32)
     while sequence < sequences:
         queries, way, own_share, level = _asked(
@@ -253,17 +252,16 @@ def by_bias_kernel(
             if memory_ptr is not None:
                 further = memory_ptr + (first + sequence) % memory_rows * memory_tokens * (2 * H) + head * SIZE
                 score, _ = _scores(
-                    queries, further, bias, None, query, key, tokens, count, before, bias_query_stride,
-                    bias_key_stride, 2 * H,
+                    queries, further, bias_ptr, bias_place, None, sequence, query, key, tokens, count, before,
+                    bias_query_stride, bias_key_stride, 2 * H,
                 )  # fmt: skip
                 _, change = _back(score, further + H, key, count, way, own_share, level, 2 * H)
                 total += change
         else:
             own = qkv_ptr + sequence * tokens * (3 * H) + head * SIZE
-            absent = _absent_of(absent_ptr, sequence, tokens)
             score, _ = _scores(
-                queries, own + H, bias, absent, query, key, tokens, count, before, bias_query_stride, bias_key_stride,
-                3 * H,
+                queries, own + H, bias_ptr, bias_place, absent_ptr, sequence, query, key, tokens, count, before,
+                bias_query_stride, bias_key_stride, 3 * H,
             )  # fmt: skip
             _, change = _back(score, own + 2 * H, key, count, way, own_share, level, 3 * H)
             total += change
@@ -277,18 +275,9 @@ def by_bias_kernel(
 
 
 @triton.jit
-def _bias_of(bias_ptr, sequence, head, bias_rows, bias_stride, bias_head_stride):
-    """Where the bias of a head of a sequence begins; null without one."""
-    if bias_ptr is not None:
-        bias_ptr += (sequence % bias_rows) * bias_stride + head.to(tl.int64) * bias_head_stride
-    return bias_ptr
-
-
-@triton.jit
-def _absent_of(absent_ptr, sequence, tokens):
-    if absent_ptr is not None:
-        absent_ptr += sequence * tokens
-    return absent_ptr
+def _bias_place(sequence, head, bias_rows, bias_stride, bias_head_stride):
+    """Where the bias of a head of a sequence begins."""
+    return (sequence % bias_rows).to(tl.int64) * bias_stride + head.to(tl.int64) * bias_head_stride
 
 
 @triton.jit
@@ -311,12 +300,12 @@ def _asked(
 
 @triton.jit
 def _scores(
-    queries, key_ptr, bias_ptr, absent_ptr, query, key, tokens, count, before, query_stride, key_stride,
-    STRIDE: tl.constexpr,
+    queries, key_ptr, bias_ptr, bias_place, absent_ptr, sequence, query, key, tokens, count, before, query_stride,
+    key_stride, STRIDE: tl.constexpr,
 ):  # fmt: skip
     """Scores of queries and keys in units of log 2, minus infinity where there is no key; and the keys.
 
-    before: keys of the bias before the first of these.
+    before: keys of the bias before the first of these. absent_ptr: of all sequences' own keys; null for a memory's.
     """
     SIZE: tl.constexpr = queries.shape[1]
     there = key < count
@@ -325,9 +314,11 @@ def _scores(
     if bias_ptr is not None:
         query_stride, key_stride = tl.cast(query_stride, tl.int32), tl.cast(key_stride, tl.int32)
         place = query[:, None] * query_stride + (before + key)[None, :] * key_stride
-        score += _LOG2_E * tl.load(bias_ptr + place, mask=(query < tokens)[:, None] & there[None, :], other=0.0)
+        score += _LOG2_E * tl.load(
+            bias_ptr + bias_place + place, mask=(query < tokens)[:, None] & there[None, :], other=0.0
+        )
     if absent_ptr is not None:
-        there = there & (tl.load(absent_ptr + key, mask=there, other=1) == 0)
+        there = there & (tl.load(absent_ptr + sequence * tokens + key, mask=there, other=1) == 0)
     return tl.where(there[None, :], score, -_INFINITY), keys
 
 

@@ -7,7 +7,7 @@ each   8. sums over the slices   9. the modulation's sums over its rows
 
 What lies between the launches goes through one scratch, small enough for the L2 cache: long batches go through it slice
 by slice, and what sequences share is added up in their order. Operations per token, with hidden width H, an inner width
-of 4 H and k keys: 80 H^2 + 24 H k; bytes 16 H, through the L2 cache about 250 H.
+of 4 H and k keys: 74 H^2 + 22 H k; bytes 16 H, through the L2 cache about 250 H.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from fastimpute.kernels.attention_gradient import (
     by_queries_kernel,
 )
 from fastimpute.kernels.dit_block import configuration, dit_block_input_kernel, dit_block_projection_kernel
+from fastimpute.kernels.dit_weight_gradient import squares, weight_products_kernel, weight_sums_kernel
+from fastimpute.kernels.weight_gradient import SLICE, SQUARE
 
 HIDDEN = (32, 64, 128)
 HEAD_SIZES = (16, 32)
 SCRATCH_BYTES = 32 * 2**20  # well within the L2 cache of a data-centre GPU
 ROWS, COLUMNS, SLAB = 32, 32, 16  # of the tiles that go back: rows, inner units and terms of a sum at a time
-SQUARE = 32  # a weight gradient is formed in squares
-SLICE = 128  # rows of a sum that one program forms
 SUM_ROWS = 64  # of a modulation gradient's sum at a time
 _ROWS, _COLUMNS, _SLAB = tl.constexpr(ROWS), tl.constexpr(COLUMNS), tl.constexpr(SLAB)
-_SQUARE, _SLICE, _SUM_ROWS = tl.constexpr(SQUARE), tl.constexpr(SLICE), tl.constexpr(SUM_ROWS)
+_SQUARE, _SUM_ROWS = tl.constexpr(SQUARE), tl.constexpr(SUM_ROWS)
+_COUNTS = ["first", "rows", "tokens", "modulation_rows"]
 _GELU, _CUBIC = tl.constexpr(1.5957691216057308), tl.constexpr(0.07135481282553734)
 
 
@@ -58,8 +59,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, hidden: int, inner: int, heads: int) -> Layout:
-        once, thrice = hidden, 3 * hidden
-        return cls(once, once, once, once, once, 6 * hidden, thrice, thrice, thrice, inner, inner, heads)
+        return cls._make([*[hidden] * 5, 6 * hidden, *[3 * hidden] * 3, inner, inner, heads])
 
 
 def slices(sequences: int, tokens: int, layout: Layout) -> int:
@@ -73,12 +73,7 @@ def capacity(sequences: int, tokens: int) -> int:
     return -(-sequences * tokens // SLICE) * SLICE
 
 
-def squares(hidden: int, inner: int) -> int:
-    """Of all weight gradients."""
-    return (4 * hidden * hidden + 2 * hidden * inner) // SQUARE**2
-
-
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def mlp_back_kernel(
     x_ptr,
     out_gradient_ptr,
@@ -155,7 +150,7 @@ def mlp_back_kernel(
     tl.store(by_attended_ptr + start * H + cells, _product(by_proj_ptr, H, w_proj_ptr + unit, H, H))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def input_back_kernel(
     x_ptr,
     modulation_ptr,
@@ -210,121 +205,7 @@ def _product(left_ptr, left_stride: tl.constexpr, right_ptr, right_stride: tl.co
     return total
 
 
-@triton.jit
-def weight_products_kernel(
-    by_qkv_ptr,
-    modulated1_ptr,
-    by_proj_ptr,
-    attended_ptr,
-    by_inner_ptr,
-    modulated2_ptr,
-    by_down_ptr,
-    inner_ptr,
-    partial_ptr,
-    rows,
-    H: tl.constexpr,
-    INNER: tl.constexpr,
-    SQUARES: tl.constexpr,
-):
-    """A square of a weight gradient over a slice of rows: W_qkv's, W_proj's, W_up's, then W_down's.
-
-    partial_ptr: (slices, SQUARES, SQUARE + 1, SQUARE): below each square the sums of its left factor's columns.
-    """
-    square, begin = tl.program_id(0), tl.program_id(1).to(tl.int64) * _SLICE
-    partial_ptr += (tl.program_id(1).to(tl.int64) * SQUARES + square) * ((_SQUARE + 1) * _SQUARE)
-    which, left, right = _place(square, H, INNER)
-    if which == 0:
-        _sum_products(by_qkv_ptr, 3 * H, left, modulated1_ptr, H, right, begin, rows, partial_ptr)
-    elif which == 1:
-        _sum_products(by_proj_ptr, H, left, attended_ptr, 3 * H, right, begin, rows, partial_ptr)
-    elif which == 2:
-        _sum_products(by_inner_ptr, INNER, left, modulated2_ptr, H, right, begin, rows, partial_ptr)
-    else:
-        _sum_products(by_down_ptr, H, left, inner_ptr, INNER, right, begin, rows, partial_ptr)
-
-
-@triton.jit
-def _place(square, H: tl.constexpr, INNER: tl.constexpr):
-    """Which of the four gradients a square belongs to, and its row and column of squares there."""
-    UNITS: tl.constexpr = H // _SQUARE
-    INNERS: tl.constexpr = INNER // _SQUARE
-    PROJ: tl.constexpr = 3 * UNITS * UNITS
-    UP: tl.constexpr = 4 * UNITS * UNITS
-    DOWN: tl.constexpr = UP + UNITS * INNERS
-    which = tl.where(square < PROJ, 0, tl.where(square < UP, 1, tl.where(square < DOWN, 2, 3)))
-    before = tl.where(square < PROJ, 0, tl.where(square < UP, PROJ, tl.where(square < DOWN, UP, DOWN)))
-    across = tl.where(square < DOWN, UNITS, INNERS)
-    return which, (square - before) // across * _SQUARE, (square - before) % across * _SQUARE
-
-
-@triton.jit
-def _sum_products(
-    left_ptr, left_stride: tl.constexpr, left, right_ptr, right_stride: tl.constexpr, right, begin, rows, partial_ptr
-):
-    column = tl.arange(0, _SQUARE)
-    total = tl.zeros((_SQUARE, _SQUARE), tl.float32)
-    sums = tl.zeros((_SQUARE,), tl.float32)
-    for further in range(0, _SLICE, _SQUARE):
-        row = begin + further + tl.arange(0, _SQUARE)
-        there = (row < rows)[:, None]
-        a = tl.load((left_ptr + (left + row * left_stride))[:, None] + column[None, :], mask=there, other=0.0)
-        b = tl.load((right_ptr + (right + row * right_stride))[:, None] + column[None, :], mask=there, other=0.0)
-        total = tl.dot(tl.trans(a), b, total, input_precision="ieee")
-        sums += tl.sum(a, axis=0)
-    tl.store(partial_ptr + (column[:, None] * _SQUARE + column[None, :]), total)
-    tl.store(partial_ptr + (_SQUARE * _SQUARE + column), sums)
-
-
-@triton.jit
-def weight_sums_kernel(
-    partial_ptr,
-    w_qkv_ptr,
-    b_qkv_ptr,
-    w_proj_ptr,
-    b_proj_ptr,
-    w_up_ptr,
-    b_up_ptr,
-    w_down_ptr,
-    b_down_ptr,
-    count,
-    FURTHER: tl.constexpr,
-    H: tl.constexpr,
-    INNER: tl.constexpr,
-    SQUARES: tl.constexpr,
-):
-    """Adds the squares of `count` slices of rows in their order; FURTHER: to what earlier sequences gave."""
-    square, column = tl.program_id(0), tl.arange(0, _SQUARE)
-    total = tl.zeros((_SQUARE, _SQUARE), tl.float32)
-    sums = tl.zeros((_SQUARE,), tl.float32)
-    for slot in range(count):
-        here = partial_ptr + (slot * SQUARES + square).to(tl.int64) * ((_SQUARE + 1) * _SQUARE)
-        total += tl.load(here + (column[:, None] * _SQUARE + column[None, :]))
-        sums += tl.load(here + (_SQUARE * _SQUARE + column))
-    which, left, right = _place(square, H, INNER)
-    if which == 0:
-        _put(w_qkv_ptr, b_qkv_ptr, total, sums, left, right, H, FURTHER)
-    elif which == 1:
-        _put(w_proj_ptr, b_proj_ptr, total, sums, left, right, H, FURTHER)
-    elif which == 2:
-        _put(w_up_ptr, b_up_ptr, total, sums, left, right, H, FURTHER)
-    else:
-        _put(w_down_ptr, b_down_ptr, total, sums, left, right, INNER, FURTHER)
-
-
-@triton.jit
-def _put(matrix_ptr, vector_ptr, total, sums, left, right, WIDTH: tl.constexpr, FURTHER: tl.constexpr):
-    """A square into a gradient of WIDTH columns; from the first of a row of squares also the bias's."""
-    row, column = left + tl.arange(0, _SQUARE), right + tl.arange(0, _SQUARE)
-    cells = row[:, None] * WIDTH + column[None, :]
-    of_bias = row < tl.where(right == 0, left + _SQUARE, 0)
-    if FURTHER:
-        total += tl.load(matrix_ptr + cells)
-        sums += tl.load(vector_ptr + row, mask=of_bias, other=0.0)
-    tl.store(matrix_ptr + cells, total)
-    tl.store(vector_ptr + row, sums, mask=of_bias)
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["first", "sequences", "tokens", "modulation_rows"])
 def modulation_sums_kernel(
     shares_ptr, modulation_ptr, first, sequences, tokens, modulation_rows, FURTHER: tl.constexpr, H: tl.constexpr
 ):
@@ -370,7 +251,7 @@ def launch(
         gradients: by x, modulation, the weights, bias as (b, heads, t + m, t), memory; contiguous, the last two None
             where those are.
         scratch: (capacity, columns) of each matrix of `Layout`, contiguous, the capacity from `capacity`.
-        between: (count, t, H): x after the attention; (capacity / SLICE, squares, SQUARE + 1, SQUARE).
+        between: (count, t, H): x after the attention; (capacity / SLICE, squares, STORED), see `weight_gradient`.
         count: sequences of a slice, from `slices`.
     """
     sequences, tokens, hidden = x.shape
@@ -382,6 +263,7 @@ def launch(
     tiles = configuration(hidden, 4, shared == 1)
     forward = {"num_warps": tiles.warps, "num_stages": tiles.stages}
     back, again = {"num_warps": 4, "num_stages": 2}, {"num_warps": 4, "num_stages": 1}
+    keys = again if size == HEAD_SIZES[0] else back  # the other way round either spills
     memory_rows, memory_tokens = (1, 0) if memory is None else memory.shape[:2]
     bias_rows, bias_strides = (1, (0, 0, 0, 0)) if bias is None else (bias.shape[0], bias.stride())
     query_blocks, key_blocks = triton.cdiv(tokens, QUERIES), triton.cdiv(tokens, KEYS)
@@ -395,7 +277,8 @@ def launch(
             x[part], modulation, w_qkv, b_qkv, parts.modulated1, parts.qkv, *place,
             hidden, hidden, hidden, shared == 1, tiles.rows, tiles.columns, tiles.slab, **forward,
         )  # fmt: skip
-        read = (parts.qkv, bias, None if absent is None else absent[part], memory, parts.attended, parts.level)
+        masked = None if absent is None else absent[part]
+        read = (parts.qkv, bias, masked, memory, parts.attended, parts.level)
         sizes = (tokens, memory_tokens, memory_rows, bias_rows, *bias_strides)
         attended_kernel[(here * heads, query_blocks)](*read, first, *sizes, hidden, size, **back)
         dit_block_projection_kernel[(triton.cdiv(rows, tiles.rows),)](
@@ -408,18 +291,20 @@ def launch(
             parts.modulated2, parts.by_down, parts.by_proj, parts.by_attended, parts.inner, parts.by_inner,
             parts.shares, by_x[part], *place, hidden, inner, **back,
         )  # fmt: skip
-        known = (*read, parts.by_attended)
-        by_queries_kernel[(here * heads, query_blocks)](*known, parts.by_qkv, first, *sizes, hidden, size, **again)
+        by_queries_kernel[(here * heads, query_blocks)](
+            *read, parts.by_attended, parts.by_qkv, first, *sizes, hidden, size, **again
+        )
         by_keys_kernel[(here * heads, key_blocks)](
-            *known, parts.by_qkv, first, here, *sizes, False, False, hidden, size, **again
+            *read, parts.by_attended, parts.by_qkv, first, here, *sizes, False, False, hidden, size, **keys
         )
         if memory is not None:
+            unmasked = (parts.qkv, bias, None, *read[3:])
             by_keys_kernel[(memory_rows * heads, memory_blocks)](
-                *known, by_memory, first, here, *sizes, True, further, hidden, size, **again
+                *unmasked, parts.by_attended, by_memory, first, here, *sizes, True, further, hidden, size, **keys
             )
         if bias is not None:
             by_bias_kernel[(bias_rows * heads, query_blocks, key_blocks + memory_blocks)](
-                *known, by_bias, first, here, *sizes, further, hidden, size, **again
+                *read, parts.by_attended, by_bias, first, here, *sizes, further, hidden, size, **again
             )
         input_back_kernel[grid](
             x[part], modulation, w_qkv, parts.by_qkv, parts.shares, by_x[part], *place, hidden, **back

@@ -4,7 +4,7 @@
     loss = mean of weight (W3 h2 + b3 - target)^2
 
 1. weights in the operands' dtype, W3 transposed   2. each tile of rows through the network and back   3. products of
-the weight gradients, a block over a slice of rows each, and the modulation's sums over its runs   4. sums over slices,
+the weight gradients, a square over a slice of rows each, and the modulation's sums over its runs   4. sums over slices,
 in their order. Longer batches repeat 2 and 3 chunk by chunk: what lies between the launches stays in the L2 cache.
 
 Operations per row: 6 H (2 D + H) - 2 D H. Bytes per row: 8 D + 4; through the L2 cache also 2 (4 H + 2 D) operands and
@@ -20,41 +20,39 @@ import triton.language as tl
 
 from fastimpute.kernels.adaln import across, modulated, normal_backward, normalised, silu, silu_slope, tile_cells
 from fastimpute.kernels.matrix import Configuration, hidden_layer, input_layer, inputs, padded, to_input
+from fastimpute.kernels.weight_gradient import SLICE, SQUARE, STORED, added_squares, square_cells, square_products
 
 # Of the second launch, by the size of the operands in bytes. Rows divide a slice, columns the padded D.
 CONFIGURATIONS = {
     4: Configuration(16, 32, 32, 16, 8, 2),
     2: Configuration(16, 32, 64, 16, 8, 3),
 }
-SLICE = 128  # rows of a sum that one program forms
 SLICES_MOST = 16  # of a chunk
 SCRATCH_BYTES = 24 * 2**20  # of a chunk: well within the L2 cache of a data-centre GPU
-BLOCK = 32  # a weight gradient is formed in squares of so many units or columns
-SLAB = 32  # rows of a product at a time
 PACKED = 1024  # elements of a weight that one program packs
 LOSSES = 1024  # losses of tiles added up at a time
 RUN_ROWS, RUN_UNITS = 32, 64  # of a modulation gradient's sum at a time
 _SHARES = tl.constexpr(4)  # gain1, shift1, gain2, shift2
-_BLOCK, _SLAB, _SLICE, _LOSSES = map(tl.constexpr, (BLOCK, SLAB, SLICE, LOSSES))
+_SQUARE, _SLICE, _STORED, _LOSSES = map(tl.constexpr, (SQUARE, SLICE, STORED, LOSSES))
 _RUN_ROWS, _RUN_UNITS = tl.constexpr(RUN_ROWS), tl.constexpr(RUN_UNITS)
 
 
 class Sizes(NamedTuple):
-    """Of the scratch: rows of a chunk (whole slices), slices and tiles of all rows, blocks of the gradients."""
+    """Of the scratch: rows of a chunk (whole slices), slices and tiles of all rows, squares of the gradients."""
 
     capacity: int
     slots: int
     tiles: int
-    blocks: int
+    squares: int
 
 
 def sizes(rows: int, dim: int, hidden: int, operand_size: int) -> Sizes:
     """For so many rows and operands of so many bytes; depends on no GPU."""
     columns = padded(dim)
-    blocks = (hidden // BLOCK) * (hidden // BLOCK + 2 * columns // BLOCK)
-    slice_bytes = SLICE * (operand_size * (4 * hidden + 2 * columns) + 16 * hidden) + 4 * blocks * (BLOCK + 1) * BLOCK
+    squares = (hidden // SQUARE) * (hidden // SQUARE + 2 * columns // SQUARE)
+    slice_bytes = SLICE * (operand_size * (4 * hidden + 2 * columns) + 16 * hidden) + 4 * squares * STORED
     slots = min(-(-rows // SLICE), SLICES_MOST, max(1, SCRATCH_BYTES // slice_bytes))
-    return Sizes(slots * SLICE, slots, -(-rows // CONFIGURATIONS[operand_size].rows), blocks)
+    return Sizes(slots * SLICE, slots, -(-rows // CONFIGURATIONS[operand_size].rows), squares)
 
 
 @triton.jit
@@ -217,55 +215,47 @@ def score_matching_products_kernel(
     FURTHER: tl.constexpr,
     PADDED: tl.constexpr,
     H: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    SQUARES: tl.constexpr,
 ):
-    """A block of a weight gradient over a slice of the chunk's rows, or part of the modulation gradient of a run.
+    """A square of a weight gradient over a slice of the chunk's rows, or part of the modulation gradient of a run.
 
-    partial_ptr: (slots, BLOCKS, BLOCK + 1, BLOCK): squares, and below each the sums of the columns of its left factor;
-    FURTHER: they are added to. modulation_ptr: the gradient, times `scale`.
+    partial_ptr: (slots, SQUARES, STORED), as `weight_gradient` lays them out; FURTHER: they are added to.
+    modulation_ptr: the gradient, times `scale`.
     """
     program = tl.program_id(0)
-    if program < BLOCKS * slots:
-        block, which = program % BLOCKS, program // BLOCKS
-        left, left_stride, right, right_stride = _factors(block, capacity, PADDED, H)
-        unit = tl.arange(0, _BLOCK)
-        total = tl.zeros((_BLOCK, _BLOCK), tl.float32)
-        sums = tl.zeros((_BLOCK,), tl.float32)
-        for first in range(0, _SLICE, _SLAB):
-            row = (which * _SLICE + first + tl.arange(0, _SLAB)).to(tl.int64)
-            there = (row < rows)[:, None]
-            a = tl.load((operand_ptr + left + row * left_stride)[:, None] + unit[None, :], mask=there, other=0.0)
-            b = tl.load((operand_ptr + right + row * right_stride)[:, None] + unit[None, :], mask=there, other=0.0)
-            total = tl.dot(tl.trans(a), b, total, input_precision="ieee")
-            sums += tl.sum(a.to(tl.float32), axis=0)
-        partial_ptr += program.to(tl.int64) * ((_BLOCK + 1) * _BLOCK)
-        square = unit[:, None] * _BLOCK + unit[None, :]
-        below = _BLOCK * _BLOCK + unit
+    if program < SQUARES * slots:
+        square, which = program % SQUARES, program // SQUARES
+        left, left_stride, right, right_stride = _factors(square, capacity, PADDED, H)
+        total, sums = square_products(
+            operand_ptr + left, left_stride, operand_ptr + right, right_stride, which.to(tl.int64) * _SLICE, rows
+        )
+        partial_ptr += program.to(tl.int64) * _STORED
+        cells, below = square_cells()
         if FURTHER:
-            total += tl.load(partial_ptr + square)
+            total += tl.load(partial_ptr + cells)
             sums += tl.load(partial_ptr + below)
-        tl.store(partial_ptr + square, total)
+        tl.store(partial_ptr + cells, total)
         tl.store(partial_ptr + below, sums)
     else:
-        _sum_run(state_ptr, modulation_ptr, program - BLOCKS * slots, first_row, rows, run, capacity, scale, H)
+        _sum_run(state_ptr, modulation_ptr, program - SQUARES * slots, first_row, rows, run, capacity, scale, H)
 
 
 @triton.jit
-def _factors(block, capacity, PADDED: tl.constexpr, H: tl.constexpr):
-    """Where the first rows of a block's two factors lie among the operands, and how far their rows lie apart.
+def _factors(square, capacity, PADDED: tl.constexpr, H: tl.constexpr):
+    """Where the first rows of a square's two factors lie among the operands, and how far their rows lie apart.
 
     Blocks of W2 (gradient at a2, h1) come first, then those of W1 (gradient at a1, x) and of W3 (at the output, h2).
     """
-    UNITS: tl.constexpr = H // _BLOCK
-    COLUMNS: tl.constexpr = PADDED // _BLOCK
+    UNITS: tl.constexpr = H // _SQUARE
+    COLUMNS: tl.constexpr = PADDED // _SQUARE
     hidden, wide = tl.cast(capacity, tl.int64) * H, tl.cast(capacity, tl.int64) * PADDED
-    of_w2 = block < UNITS * UNITS
-    of_w3 = block >= UNITS * (UNITS + COLUMNS)
-    of_w1 = (block >= UNITS * UNITS) & (block < UNITS * (UNITS + COLUMNS))
-    place = block - tl.where(of_w2, 0, tl.where(of_w1, UNITS * UNITS, UNITS * (UNITS + COLUMNS)))
+    of_w2 = square < UNITS * UNITS
+    of_w3 = square >= UNITS * (UNITS + COLUMNS)
+    of_w1 = (square >= UNITS * UNITS) & (square < UNITS * (UNITS + COLUMNS))
+    place = square - tl.where(of_w2, 0, tl.where(of_w1, UNITS * UNITS, UNITS * (UNITS + COLUMNS)))
     across_right = tl.where(of_w1, COLUMNS, UNITS)
-    left = tl.where(of_w3, wide, 2 * wide + tl.where(of_w2, 3, 2) * hidden) + place // across_right * _BLOCK
-    right = tl.where(of_w1, 0, 2 * wide + tl.where(of_w3, hidden, 0)) + place % across_right * _BLOCK
+    left = tl.where(of_w3, wide, 2 * wide + tl.where(of_w2, 3, 2) * hidden) + place // across_right * _SQUARE
+    right = tl.where(of_w1, 0, 2 * wide + tl.where(of_w3, hidden, 0)) + place % across_right * _SQUARE
     return left, tl.where(of_w3, PADDED, H), right, tl.where(of_w1, PADDED, H)
 
 
@@ -306,30 +296,23 @@ def score_matching_sums_kernel(
     D: tl.constexpr,
     PADDED: tl.constexpr,
     H: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    SQUARES: tl.constexpr,
 ):
-    """Adds the slices' blocks and the tiles' losses in their order; times `scale`, 2 / (n D)."""
-    UNITS: tl.constexpr = H // _BLOCK
-    COLUMNS: tl.constexpr = PADDED // _BLOCK
-    block = tl.program_id(0)
-    if block < BLOCKS:
-        unit = tl.arange(0, _BLOCK)
-        square = unit[:, None] * _BLOCK + unit[None, :]
-        total = tl.zeros((_BLOCK, _BLOCK), tl.float32)
-        sums = tl.zeros((_BLOCK,), tl.float32)
-        for slot in range(slots):
-            here = partial_ptr + (slot * BLOCKS + block).to(tl.int64) * ((_BLOCK + 1) * _BLOCK)
-            total += tl.load(here + square)
-            sums += tl.load(here + _BLOCK * _BLOCK + unit)
+    """Adds the slices' squares and the tiles' losses in their order; times `scale`, 2 / (n D)."""
+    UNITS: tl.constexpr = H // _SQUARE
+    COLUMNS: tl.constexpr = PADDED // _SQUARE
+    square = tl.program_id(0)
+    if square < SQUARES:
+        total, sums = added_squares(partial_ptr, square, slots, SQUARES)
         total, sums = scale * total, scale * sums
-        if block < UNITS * UNITS:
-            _store_block(w2_ptr, b2_ptr, total, sums, block // UNITS, block % UNITS, H, H)
-        elif block < UNITS * (UNITS + COLUMNS):
-            block -= UNITS * UNITS
-            _store_block(w1_ptr, b1_ptr, total, sums, block // COLUMNS, block % COLUMNS, H, D)
+        if square < UNITS * UNITS:
+            _store_square(w2_ptr, b2_ptr, total, sums, square // UNITS, square % UNITS, H, H)
+        elif square < UNITS * (UNITS + COLUMNS):
+            square -= UNITS * UNITS
+            _store_square(w1_ptr, b1_ptr, total, sums, square // COLUMNS, square % COLUMNS, H, D)
         else:
-            block -= UNITS * (UNITS + COLUMNS)
-            _store_block(w3_ptr, b3_ptr, total, sums, block // UNITS, block % UNITS, D, H)
+            square -= UNITS * (UNITS + COLUMNS)
+            _store_square(w3_ptr, b3_ptr, total, sums, square // UNITS, square % UNITS, D, H)
     else:
         tile = tl.arange(0, _LOSSES)
         loss = tl.zeros((_LOSSES,), tl.float64)
@@ -339,9 +322,9 @@ def score_matching_sums_kernel(
 
 
 @triton.jit
-def _store_block(matrix_ptr, vector_ptr, total, sums, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr):
+def _store_square(matrix_ptr, vector_ptr, total, sums, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr):
     """A square of a (LEFT, RIGHT) gradient and, from the first of its row of squares, that of the bias."""
-    row, column = left * _BLOCK + tl.arange(0, _BLOCK), right * _BLOCK + tl.arange(0, _BLOCK)
+    row, column = left * _SQUARE + tl.arange(0, _SQUARE), right * _SQUARE + tl.arange(0, _SQUARE)
     there = (row < LEFT)[:, None] & (column < RIGHT)[None, :]
     tl.store(matrix_ptr + (row[:, None] * RIGHT + column[None, :]), total, mask=there)
     tl.store(vector_ptr + row, sums, mask=row < tl.where(right == 0, LEFT, 0))
@@ -365,7 +348,7 @@ def launch(
         weights: w1, b1, w2, b2, w3, b3, modulation (q, 4, hidden): float32, contiguous.
         gradients: loss (), then of each of these; contiguous.
         scratch: hidden * (2 padded D + hidden) operands for the weights; capacity * (4 hidden + 2 padded D) operands;
-            capacity * 4 hidden, slots * blocks * (BLOCK + 1) * BLOCK and `tiles` float32.
+            capacity * 4 hidden, slots * squares * STORED and `tiles` float32.
         extent: from `sizes`.
     """
     rows, dim = x.shape
@@ -389,11 +372,11 @@ def launch(
         )  # fmt: skip
         slots = triton.cdiv(here, SLICE)
         runs = (first + here - 1) // run - first // run + 1
-        score_matching_products_kernel[(extent.blocks * slots + runs * 4 * (hidden // RUN_UNITS),)](
+        score_matching_products_kernel[(extent.squares * slots + runs * 4 * (hidden // RUN_UNITS),)](
             operands, states, partial, of_modulation, first, here, run, extent.capacity, slots, scale,
-            first > 0, columns, hidden, extent.blocks, num_warps=4, num_stages=2, enable_fp_fusion=True,
+            first > 0, columns, hidden, extent.squares, num_warps=4, num_stages=2, enable_fp_fusion=True,
         )  # fmt: skip
-    score_matching_sums_kernel[(extent.blocks + 1,)](
+    score_matching_sums_kernel[(extent.squares + 1,)](
         partial, losses, *of_weights, loss, extent.slots, extent.tiles, scale,
-        dim, columns, hidden, extent.blocks, num_warps=4,
+        dim, columns, hidden, extent.squares, num_warps=4,
     )  # fmt: skip

@@ -120,10 +120,16 @@ def test_what_the_kernels_do_not_take_is_refused() -> None:
     assert refused(memory=289) == "289 tokens in a sequence or its memory, the kernel takes up to 288"
 
 
-def test_gradients_and_other_dtypes_are_refused() -> None:
+def test_where_gradients_are_required_the_gradients_kernel_must_serve_too() -> None:
     block = Block(torch.zeros(2, 3, 64), torch.zeros(1, 6, 64), *DiTBlock(64, 4).weights())
-    assert _triton_refusal(block, 4, None, None) == "gradients are required, which the kernels do not compute"
+    assert _triton_refusal(block, 4, None, None) is None
+    assert _triton_refusal(block, 8, None, None) == "head size is 8, the gradient's kernel takes 16 or 32"
     with torch.no_grad():
-        assert _triton_refusal(block, 4, None, None) is None
+        assert _triton_refusal(block, 8, None, None) is None
+
+
+def test_other_dtypes_are_refused() -> None:
+    block = Block(torch.zeros(2, 3, 64), torch.zeros(1, 6, 64), *DiTBlock(64, 4).weights())
+    with torch.no_grad():
         wide = Block._make(part.double() for part in block)
         assert "tokens is torch.float64" in (_triton_refusal(wide, 4, None, None) or "")

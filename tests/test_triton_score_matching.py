@@ -19,7 +19,6 @@ from fastimpute.ops import backends
 from fastimpute.ops.score_matching import _triton_refusal
 from fastimpute.train.score_matching import Batch, _differentiate
 
-KERNELS = ("pack", "rows", "products", "sums")
 FLOATS = {
     "pack": ("w1", "w2", "w3"),
     "rows": ("x", "target", "b1", "b2", "b3", "modulation", "state", "loss"),
@@ -41,7 +40,7 @@ def compiled(
     pointers = dict.fromkeys(FLOATS[which], "fp32") | dict.fromkeys(OPERANDS[which], element)
     constants: dict[str, Any] = {
         "D": dim, "PADDED": padded(dim), "H": hidden, "SIZE": kernel.PACKED, "FURTHER": further,
-        "BLOCKS": kernel.sizes(512, dim, hidden, size).blocks, "ROWS": tiles.rows, "COLUMNS": tiles.columns,
+        "SQUARES": kernel.sizes(512, dim, hidden, size).squares, "ROWS": tiles.rows, "COLUMNS": tiles.columns,
         "HIDDEN": tiles.hidden, "CHUNK": tiles.chunk, **numbers,
     }  # fmt: skip
     if which == "rows":
@@ -61,8 +60,10 @@ def test_does_what_its_own_tests_ask(place: str) -> None:
     run_kernel_tests("score_matching", place)
 
 
-@pytest.mark.parametrize(("element", "capability"), CASES)
-@pytest.mark.parametrize("which", ["rows", "products"])
+@pytest.mark.parametrize(
+    ("which", "element", "capability"),
+    [*(("rows", *case) for case in CASES), ("products", "bf16", 90), ("products", "fp32", 90)],
+)
 def test_fits_the_chip_without_spills(which: str, element: str, capability: int) -> None:
     found = compiled(which, capability, element, weighted=True)
     assert found.stack == 0
@@ -78,7 +79,7 @@ def test_what_goes_before_and_after_compiles(which: str) -> None:
     assert found.narrow_offsets(*SMALL) == []
 
 
-@pytest.mark.parametrize("which", KERNELS)
+@pytest.mark.parametrize("which", ["pack", "rows", "products", "sums"])
 def test_other_widths_and_sizes_of_one_which_triton_compiles_in(which: str) -> None:
     ones = {"rows": 1, "run": 1, "x_stride": 1, "target_stride": 1, "slots": 1, "tiles": 1}
     arguments = getattr(kernel, f"score_matching_{which}_kernel").arg_names

@@ -176,6 +176,8 @@ def _impl(*arguments: Any) -> list[Tensor]:
 
 def _triton(*arguments: Any) -> list[Tensor]:
     from fastimpute.kernels import dit_block_gradient as kernel
+    from fastimpute.kernels.dit_weight_gradient import squares
+    from fastimpute.kernels.weight_gradient import SLICE, STORED
 
     out_gradient, *parts, heads, attention_bias, token_mask, memory = arguments
     block = Block(*parts)
@@ -187,8 +189,7 @@ def _triton(*arguments: Any) -> list[Tensor]:
     count = kernel.slices(sequences, length, layout)
     capacity = kernel.capacity(count, length)
     scratch = torch.split(x.new_empty(capacity * sum(layout)), [capacity * columns for columns in layout])
-    blocks = kernel.squares(hidden, block.inner)
-    partial = x.new_empty(capacity // kernel.SLICE * blocks * (kernel.SQUARE + 1) * kernel.SQUARE)
+    partial = x.new_empty(capacity // SLICE * squares(hidden, block.inner) * STORED)
     with on_device_of(x):
         kernel.launch(
             out_gradient.contiguous(),

@@ -249,6 +249,7 @@ def _impl(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 def _triton(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     from fastimpute.kernels import score_matching as kernel
     from fastimpute.kernels.matrix import padded
+    from fastimpute.kernels.weight_gradient import STORED
 
     *parts, weight, _, precision = rest
     x, target = rows_contiguous(x), rows_contiguous(target)
@@ -262,7 +263,7 @@ def _triton(x: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         x.new_empty(hidden * (2 * columns + hidden), dtype=operands),
         x.new_empty(extent.capacity * (4 * hidden + 2 * columns), dtype=operands),
         x.new_empty(extent.capacity * 4 * hidden),
-        x.new_empty(extent.slots * extent.blocks * (kernel.BLOCK + 1) * kernel.BLOCK),
+        x.new_empty(extent.slots * extent.squares * STORED),
         x.new_empty(extent.tiles),
     )
     *weights, modulation = dense
