@@ -250,4 +250,5 @@ PYBIND11_MODULE(_cuda, m) {
     bind_proximal_recursion(m);
     bind_diffusion(m);
     bind_unrolled_attention_cuda(m);
+    bind_gaussian_cuda(m);
 }

@@ -2,38 +2,11 @@
 #include <string_view>
 
 #include "bind.h"
-#include "bind_arguments.h"
+#include "bind_gaussian.h"
 #include "common/cpu_features.h"
-#include "gaussian_conditional/gaussian_conditional.h"
 
 namespace py = pybind11;
 namespace fi = fastimpute;
-
-namespace {
-
-template <typename Real>
-fi::GaussianConditional<Real> gaussian_conditional_params(std::int64_t rows, std::int64_t dim, std::uintptr_t x,
-                                                          std::int64_t x_stride, std::uintptr_t missing,
-                                                          std::int64_t missing_stride, std::uintptr_t mean,
-                                                          std::uintptr_t covariance, std::uintptr_t precision,
-                                                          std::uintptr_t filled, std::int64_t filled_stride,
-                                                          std::uintptr_t deviation, std::int64_t deviation_stride) {
-    return {rows,
-            dim,
-            at<const Real>(x),
-            x_stride,
-            at<const std::uint8_t>(missing),
-            missing_stride,
-            at<const double>(mean),
-            at<const double>(covariance),
-            at<const double>(precision),
-            at<Real>(filled),
-            filled_stride,
-            at<Real>(deviation),
-            deviation_stride};
-}
-
-}  // namespace
 
 void bind_gaussian_conditional(py::module_& m) {
     m.def(

@@ -63,7 +63,8 @@ python_add_library(_cuda MODULE WITH_SOABI ${FASTIMPUTE_CUDA_SOURCES} ${FASTIMPU
     csrc/common/errors.cpp csrc/common/mlp_checks.cpp csrc/common/noise.cpp csrc/spt_weights/spt_weights_checks.cpp
     csrc/particle_step/particle_step_checks.cpp csrc/proximal_recursion/checks.cpp
     csrc/diffusion_step/diffusion_step_checks.cpp csrc/ball_quantile/ball_quantile_checks.cpp
-    csrc/unrolled_attention/unrolled_attention_checks.cpp)
+    csrc/unrolled_attention/unrolled_attention_checks.cpp csrc/gaussian_conditional/gaussian_conditional_checks.cpp
+    csrc/gaussian_whitening/gaussian_whitening_checks.cpp)
 target_include_directories(_cuda PRIVATE csrc)
 target_link_libraries(_cuda PRIVATE pybind11::headers CUDA::cudart_static)
 target_compile_options(_cuda PRIVATE -O3 -Wall -Wextra -fvisibility=hidden)

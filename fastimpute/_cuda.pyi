@@ -182,3 +182,79 @@ def samples_refusal(samples: int) -> str | None:
 
 def ball_quantile(stream: int, sizes: _Sizes, x: _Sizes, missing: _Rows, rank: int, centre: _Rows, radius: int) -> None:
     """Tuples as `_core.ball_quantile` takes them."""
+
+def gaussian_conditional_scratch(rows: int, dim: int, covariance: bool, precision: bool) -> int:
+    """Bytes one call of `gaussian_conditional` needs on the current device, by which matrices are given."""
+
+def gaussian_conditional(
+    stream: int,
+    status: int,
+    scratch: int,
+    scratch_bytes: int,
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    missing: int,
+    missing_stride: int,
+    mean: int,
+    covariance: int,
+    precision: int,
+    filled: int,
+    filled_stride: int,
+    deviation: int,
+    deviation_stride: int,
+) -> None:
+    """status: (rows) int32, negative; receives the cell whose pivot is not positive, of the covariance plus dim."""
+
+def gaussian_conditional_f64(
+    stream: int,
+    status: int,
+    scratch: int,
+    scratch_bytes: int,
+    rows: int,
+    dim: int,
+    x: int,
+    x_stride: int,
+    missing: int,
+    missing_stride: int,
+    mean: int,
+    covariance: int,
+    precision: int,
+    filled: int,
+    filled_stride: int,
+    deviation: int,
+    deviation_stride: int,
+) -> None:
+    """For x in double."""
+
+def gaussian_whitening_scratch(rows: int, dim: int, most: int) -> int:
+    """Bytes one call of `gaussian_whitening` needs on the current device."""
+
+def gaussian_whitening(
+    stream: int,
+    status: int,
+    scratch: int,
+    scratch_bytes: int,
+    sizes: tuple[int, int, int],
+    x: tuple[int, int],
+    missing: tuple[int, int],
+    mean: tuple[int, int],
+    precision: int,
+    outputs: tuple[int, int, int, int, int, int],
+) -> None:
+    """status: (rows) int32, negative; receives the cell whose pivot is not positive, or dim if `most` is too small."""
+
+def gaussian_whitening_f64(
+    stream: int,
+    status: int,
+    scratch: int,
+    scratch_bytes: int,
+    sizes: tuple[int, int, int],
+    x: tuple[int, int],
+    missing: tuple[int, int],
+    mean: tuple[int, int],
+    precision: int,
+    outputs: tuple[int, int, int, int, int, int],
+) -> None:
+    """For x in double."""

@@ -18,7 +18,9 @@ CHECKS = ("common/errors.cpp", "common/noise.cpp", "spt_weights/spt_weights_chec
           "proximal_recursion/checks.cpp", "proximal_recursion/recursion_plan_cuda.cpp",
           "diffusion_step/diffusion_step_checks.cpp", "ball_quantile/ball_quantile_checks.cpp",
           "unrolled_attention/unrolled_attention_checks.cpp",
-          "unrolled_attention/unrolled_attention_checks_cuda.cpp")  # fmt: skip
+          "unrolled_attention/unrolled_attention_checks_cuda.cpp",
+          "gaussian_conditional/gaussian_conditional_checks.cpp",
+          "gaussian_whitening/gaussian_whitening_checks.cpp")  # fmt: skip
 
 
 def build(folder: Path) -> Path:

@@ -395,6 +395,8 @@ KERNELS_OF = {
     "diffusion_step": 8,
     "energy_group": 3,
     "energy_mlp": 2,
+    "gaussian_conditional": 2,
+    "gaussian_whitening": 2,
     "particle_step": 8,
     "proximal_recursion": 4,
     "score_mlp": 1,

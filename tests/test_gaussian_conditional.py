@@ -71,7 +71,7 @@ def test_scalar_oracle_in_double_equals_the_reference(spread: bool) -> None:
         mean, covariance = gaussian(19)
         x, missing = windows(9, 19, rate)
         x = x.nan_to_num().double()
-        outputs = op(x, missing, mean, covariance, None, 0.01, spread, 1)
+        outputs = op(x, missing, mean, covariance, None, 0.01, spread, 1, "cpu")
         torch.testing.assert_close(outputs, reference(x, missing, mean, covariance, noise=0.01, spread=spread))
 
 
@@ -256,7 +256,7 @@ def test_reference_gradient_by_finite_differences() -> None:
 def test_opcheck() -> None:
     mean, covariance = gaussian(9)
     x, missing = windows(4, 9)
-    torch.library.opcheck(op, (x.nan_to_num(), missing, mean, covariance, None, 0.0, True, 1))
+    torch.library.opcheck(op, (x.nan_to_num(), missing, mean, covariance, None, 0.0, True, 1, "cpu"))
 
 
 def test_compiles_without_graph_breaks() -> None:

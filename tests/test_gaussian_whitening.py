@@ -81,7 +81,7 @@ def test_scalar_oracle_in_double_equals_the_reference() -> None:
     x, missing = windows(9, 19)
     x = x.double().nan_to_num()
     expected = reference(x, missing, mean, precision)
-    *parts, factors = op(x, missing, mean, precision, expected.cells.shape[1], 1)
+    *parts, factors = op(x, missing, mean, precision, expected.cells.shape[1], 1, "cpu")
     torch.testing.assert_close(WhitenedWindows(*parts, *factors), expected)
 
 
@@ -215,7 +215,7 @@ def test_writes_nothing_beyond_its_outputs(isa: str, dim: int) -> None:
 def test_more_missing_cells_than_announced_are_refused(isa: str) -> None:
     mean, precision = gaussian(3)
     with pytest.raises(ValueError, match="gaussian_whitening: most must be that of all windows, got 1"):
-        op(torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), mean, precision, 1, 1)
+        op(torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), mean, precision, 1, 1, "cpu")
 
 
 def test_gradients_take_the_torch_backend() -> None:
@@ -242,7 +242,7 @@ def test_reference_gradient_by_finite_differences() -> None:
 def test_opcheck() -> None:
     mean, precision = gaussian(9)
     x, missing = windows(4, 9)
-    torch.library.opcheck(op, (x.nan_to_num(), missing, mean, precision, int(missing.sum(1).max()), 1))
+    torch.library.opcheck(op, (x.nan_to_num(), missing, mean, precision, int(missing.sum(1).max()), 1, "cpu"))
 
 
 def test_a_matrix_that_is_not_positive_definite_is_reported_with_window_and_cell(backend: str) -> None:

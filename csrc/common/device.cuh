@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -60,6 +61,14 @@ __device__ __forceinline__ float rough_tanh(float value) {
 #endif
 }
 
+__device__ __forceinline__ int count_bits(std::uint32_t word) {
+#ifdef __CUDA_ARCH__
+    return __popc(word);
+#else
+    return std::popcount(word);
+#endif
+}
+
 #ifdef __CUDACC__
 struct Lane {
     __device__ int thread() const { return static_cast<int>(threadIdx.x); }
@@ -91,6 +100,10 @@ struct Lane {
     template <typename T>
     __device__ T shuffle_xor(std::uint32_t members, T value, int distance) const {
         return __shfl_xor_sync(members, value, distance);
+    }
+    template <typename T>
+    __device__ T shuffle(std::uint32_t members, T value, int from) const {
+        return __shfl_sync(members, value, from);
     }
     __device__ std::uint32_t add(std::uint32_t members, std::uint32_t value) const {
         return __reduce_add_sync(members, value);
@@ -148,6 +161,14 @@ struct Lane {
             "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
             : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+
+    // sum += a b for an 8 x 4 tile a and a 4 x 8 tile b of doubles, in the fragments of mma.m8n8k4: a (lane / 4,
+    // lane % 4), b (lane % 4, lane / 4), sum (lane / 4, 2 (lane % 4) + {0, 1}).
+    __device__ void multiply(double (&sum)[2], double a, double b) const {
+        asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                     : "+d"(sum[0]), "+d"(sum[1])
+                     : "d"(a), "d"(b));
     }
 };
 #endif

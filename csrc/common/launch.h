@@ -26,4 +26,20 @@ inline dim3 grid_of(const char* op, std::int64_t work, std::int64_t per_block) {
 
 inline cudaStream_t stream_of(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
+inline int device_attribute(const char* op, cudaDeviceAttr which) {
+    int device = 0;
+    int value = 0;
+    check_launch(op, cudaGetDevice(&device));
+    check_launch(op, cudaDeviceGetAttribute(&value, which, device));
+    return value;
+}
+
+inline int multiprocessors(const char* op) { return device_attribute(op, cudaDevAttrMultiProcessorCount); }
+
+inline void check_scratch(const char* op, const void* scratch, std::int64_t bytes, std::int64_t needed) {
+    if (needed > 0 && (scratch == nullptr || bytes < needed))
+        throw_invalid(op, "scratch_bytes", "at least " + std::to_string(needed),
+                      static_cast<long long>(scratch == nullptr ? 0 : bytes));
+}
+
 }  // namespace fastimpute::cuda

@@ -10,16 +10,6 @@
 // What launching a network kernel needs on the host.
 namespace fastimpute::cuda {
 
-inline int device_attribute(const char* op, cudaDeviceAttr which) {
-    int device = 0;
-    int value = 0;
-    check_launch(op, cudaGetDevice(&device));
-    check_launch(op, cudaDeviceGetAttribute(&value, which, device));
-    return value;
-}
-
-inline int multiprocessors(const char* op) { return device_attribute(op, cudaDevAttrMultiProcessorCount); }
-
 // Particles (rows, dim), their modulation and the pack, as far as the host can tell.
 inline void check_network_call(const char* op, Head head, std::int64_t dim, std::int64_t rows, const float* x,
                                std::int64_t x_stride, const Modulation<float>& modulation, const void* pack) {
@@ -32,12 +22,6 @@ inline void check_network_call(const char* op, Head head, std::int64_t dim, std:
     if (rows > 0 && modulation.index == nullptr && modulation.rows != 1)
         throw_invalid(op, "modulation_rows", "1 without modulation_index", static_cast<long long>(modulation.rows));
     if (pack == nullptr || !aligned(pack, 16)) throw_invalid(op, "pack", "on 16 bytes", "another address");
-}
-
-inline void check_scratch(const char* op, const void* scratch, std::int64_t bytes, std::int64_t needed) {
-    if (scratch == nullptr || bytes < needed)
-        throw_invalid(op, "scratch_bytes", "at least " + std::to_string(needed),
-                      static_cast<long long>(scratch == nullptr ? 0 : bytes));
 }
 
 inline void check_layout(const char* op, const Layout& layout) {

@@ -19,17 +19,6 @@ constexpr const char* kOp = "gaussian_conditional";
 constexpr std::int64_t kMostWindows = 64;  // of a group: larger ones factorise again, which they hardly notice
 
 template <typename Real>
-void check(const GaussianConditional<Real>& params) {
-    if (params.rows < 0) throw_invalid(kOp, "rows", "at least 0", static_cast<long long>(params.rows));
-    if (params.dim < 1) throw_invalid(kOp, "dim", "at least 1", static_cast<long long>(params.dim));
-    if (params.covariance == nullptr && params.precision == nullptr)
-        throw_invalid(kOp, "covariance", "given, or precision", "neither");
-    if (params.rows == 0) return;
-    if (!params.x || !params.missing || !params.mean || !params.filled)
-        throw_invalid(kOp, "addresses", "non-null", "null");
-}
-
-template <typename Real>
 const std::uint8_t* mask_of(const GaussianConditional<Real>& params, std::int64_t row) {
     return params.missing + row * params.missing_stride;
 }
@@ -113,7 +102,7 @@ void run_group(const GaussianConditional<Real>& params, const std::int64_t* wind
 
 template <typename Real, typename Kernel>
 void run(const GaussianConditional<Real>& params, int threads, const Kernel& kernel) {
-    check(params);
+    check_gaussian_conditional(params);
     if (params.rows == 0) return;
     const Groups groups = group_by_mask(params);
     const std::int64_t grain = std::max<std::int64_t>(1, 2048 / params.dim);

@@ -76,6 +76,10 @@ struct GroupPlan {
     }
 };
 
+// Throws std::invalid_argument naming the argument; what the addresses hold is not looked at.
+template <typename Real>
+void check_gaussian_conditional(const GaussianConditional<Real>& params);
+
 // Checks the arguments, groups the windows by mask and computes them, spread over `threads`; the bits of a window do
 // not depend on `threads` nor on the other windows. Throws std::invalid_argument, naming window and cell, where the
 // matrix is not positive definite.

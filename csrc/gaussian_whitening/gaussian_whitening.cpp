@@ -16,19 +16,6 @@ namespace {
 
 constexpr const char* kOp = "gaussian_whitening";
 
-template <typename Real>
-void check(const GaussianWhitening<Real>& params) {
-    if (params.rows < 0) throw_invalid(kOp, "rows", "at least 0", static_cast<long long>(params.rows));
-    if (params.dim < 1) throw_invalid(kOp, "dim", "at least 1", static_cast<long long>(params.dim));
-    if (params.most < 0 || params.most > params.dim)
-        throw_invalid(kOp, "most", "in 0 to dim", static_cast<long long>(params.most));
-    if (params.rows == 0) return;
-    const bool given = params.x && params.missing && params.mean && params.precision && params.filled &&
-                       params.deviation &&
-                       (params.most == 0 || (params.cells && params.real && params.factor && params.inverse));
-    if (!given) throw_invalid(kOp, "addresses", "non-null", "null");
-}
-
 // All cells of a window, the missing ones first, each part in order. Returns how many are missing.
 std::int64_t missing_first(const std::uint8_t* mask, std::int64_t dim, std::vector<std::int64_t>& cells) {
     cells.resize(dim);
@@ -80,7 +67,7 @@ void run_window(const GaussianWhitening<Real>& params, std::int64_t row, std::ve
 
 template <typename Real, typename Kernel>
 void run(const GaussianWhitening<Real>& params, int threads, const Kernel& kernel) {
-    check(params);
+    check_gaussian_whitening(params);
     const std::int64_t grain = std::max<std::int64_t>(1, 256 / params.dim);
     parallel_for(0, params.rows, grain, threads, [&](std::int64_t first, std::int64_t last, int) {
         std::vector<std::int64_t> cells;

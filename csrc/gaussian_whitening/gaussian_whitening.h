@@ -64,6 +64,10 @@ struct WhiteningPlan {
     std::int64_t scratch(std::int64_t dim) const { return pivots * (stride + 3 + kTileColumns) + padded(dim); }
 };
 
+// Throws std::invalid_argument naming the argument; what the addresses hold is not looked at.
+template <typename Real>
+void check_gaussian_whitening(const GaussianWhitening<Real>& params);
+
 // Checks the arguments and computes the windows, spread over `threads`; the bits of a window do not depend on `threads`
 // nor on the other windows. Throws std::invalid_argument, naming window and cell, where the precision is not positive
 // definite.

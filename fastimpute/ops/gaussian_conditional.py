@@ -8,6 +8,8 @@ with S the covariance, P its inverse, m the missing and o the observed cells of 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,9 +28,10 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, multiprocessors, no_gradient, on_device_of, register, stream_of
 
 OP = "gaussian_conditional"
+CUDA_DIM_MOST = 1024  # cells of a window
 
 
 def reference(
@@ -136,7 +139,7 @@ def gaussian_conditional(
             both, nothing has to be inverted.
         noise: variance added to every cell, for covariances that are singular or nearly so.
         spread: whether the deviations are wanted; they cost about as much as the mean.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
         threads: of the cpu kernel, None takes torch's; the bits do not depend on it.
 
     Returns:
@@ -171,12 +174,17 @@ def gaussian_conditional(
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = {"x": x, "missing": missing, "mean": mean, "covariance": covariance, "precision": precision}
-    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors)}
+    refusals = {
+        "cpu": lambda: _refusal(tensors),
+        "cuda": lambda: _cuda_refusal(tensors),
+        "triton": lambda: _triton_refusal(tensors),
+    }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         return reference(x, missing, mean.to(x.dtype), covariance, precision, noise=noise, spread=spread)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    filled, deviation = run(x, missing, mean, covariance, precision, noise, spread, threads or 0)
+    arguments = (x, missing, mean, covariance, precision, noise, spread, threads or 0)
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    filled, deviation = _impl(*arguments) if direct else _op(*arguments, chosen)
     return filled, deviation
 
 
@@ -184,13 +192,21 @@ def _refusal(tensors: dict[str, Tensor | None]) -> str | None:
     return _gradient_refusal(tensors) or kernel_refusal({"x": tensors["x"]})
 
 
+def _cuda_refusal(tensors: dict[str, Tensor | None]) -> str | None:
+    return _gpu_refusal(tensors, CUDA_DIM_MOST)
+
+
 def _triton_refusal(tensors: dict[str, Tensor | None]) -> str | None:
     from fastimpute.kernels.cholesky import DIM_MOST
 
+    return _gpu_refusal(tensors, DIM_MOST)
+
+
+def _gpu_refusal(tensors: dict[str, Tensor | None], most: int) -> str | None:
     x = tensors["x"]
     refusal = _gradient_refusal(tensors) or triton_refusal({"x": x}, (torch.float32, torch.float64))
-    if refusal is None and x is not None and x.shape[1] > DIM_MOST:
-        return f"windows have {x.shape[1]} cells, the kernel takes up to {DIM_MOST}"
+    if refusal is None and x is not None and x.shape[1] > most:
+        return f"windows have {x.shape[1]} cells, the kernel takes up to {most}"
     return refusal
 
 
@@ -213,13 +229,57 @@ def _impl(
     spread: bool,
     threads: int,
 ) -> tuple[Tensor, Tensor]:
-    covariance, precision = _matrices(covariance, precision, noise, torch.float64)
+    core = _native.core()
+    kernel = core.gaussian_conditional_ref_f64
+    if x.dtype != torch.float64:
+        kernel = functools.partial(core.gaussian_conditional, backends.isa(), threads or torch.get_num_threads())
+    return _run(kernel, x, missing, mean, *_matrices(covariance, precision, noise, torch.float64), spread)
+
+
+def _cuda(
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None,
+    precision: Tensor | None,
+    noise: float,
+    spread: bool,
+    threads: int,
+) -> tuple[Tensor, Tensor]:
+    return _run_cuda(x, missing, mean, *_matrices(covariance, precision, noise, torch.float64), spread)
+
+
+def _run_cuda(
+    x: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor | None, precision: Tensor | None, spread: bool
+) -> tuple[Tensor, Tensor]:
+    module = _native.cuda()
+    rows, dim = x.shape
+    with on_device_of(x):
+        size = module.gaussian_conditional_scratch(rows, dim, covariance is not None, precision is not None)
+        scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
+        status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
+        kernel = module.gaussian_conditional_f64 if x.dtype == torch.float64 else module.gaussian_conditional
+        kernel = functools.partial(kernel, stream_of(x), address(status), address(scratch), size)
+        outputs = _run(kernel, x, missing, mean, covariance, precision, spread)
+    _raise_where_singular(status, dim)
+    return outputs
+
+
+def _run(
+    kernel: Callable[..., None],
+    x: Tensor,
+    missing: Tensor,
+    mean: Tensor,
+    covariance: Tensor | None,
+    precision: Tensor | None,
+    spread: bool,
+) -> tuple[Tensor, Tensor]:
     covariance = None if covariance is None else symmetric_rows(covariance)
     precision = None if precision is None else symmetric_rows(precision)
     mean, x, missing = mean.double().contiguous(), rows_contiguous(x), rows_contiguous(missing)
-    filled = torch.empty(x.shape, dtype=x.dtype)
-    deviation = torch.empty(x.shape, dtype=x.dtype) if spread else torch.zeros(x.shape, dtype=x.dtype)
-    arguments = (
+    filled = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    deviation = torch.empty_like(filled) if spread else torch.zeros_like(filled)
+    kernel(
         x.shape[0],
         x.shape[1],
         address(x),
@@ -234,11 +294,6 @@ def _impl(
         address(deviation) if spread else 0,
         row_stride(deviation),
     )
-    core = _native.core()
-    if x.dtype == torch.float64:
-        core.gaussian_conditional_ref_f64(*arguments)
-    else:
-        core.gaussian_conditional(backends.isa(), threads or torch.get_num_threads(), *arguments)
     return filled, deviation
 
 
@@ -292,12 +347,13 @@ def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(x.shape)
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _op = register(
     "gaussian_conditional",
     "(Tensor x, Tensor missing, Tensor mean, Tensor? covariance, Tensor? precision, float noise, bool spread, "
-    "int threads) -> (Tensor, Tensor)",
-    _impl,
+    "int threads, str backend) -> (Tensor, Tensor)",
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("gaussian_conditional", "the kernels compute no gradients; use backend='torch'")

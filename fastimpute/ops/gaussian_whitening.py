@@ -7,6 +7,8 @@ with P the precision, m the missing and o the observed cells of a window: L^T (x
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,9 +27,10 @@ from fastimpute.ops.checks import (
     triton_refusal,
     wants_grad,
 )
-from fastimpute.ops.library import multiprocessors, no_gradient, on_device_of, register
+from fastimpute.ops.library import by_backend, multiprocessors, no_gradient, on_device_of, register, stream_of
 
 OP = "gaussian_whitening"
+CUDA_DIM_MOST = 1024  # cells of a window
 
 
 class WhitenedWindows(NamedTuple):
@@ -116,7 +119,7 @@ def gaussian_whitening(
         missing: (n, D) bool, True where missing.
         mean: (D,) or (1, D) mean of a window, or (n, D), one for each; float64 is worth having.
         precision: (D, D) symmetric positive definite, the inverse of the covariance; float64 is worth having.
-        backend: "auto", "cpu", "triton" or "torch".
+        backend: "auto", "cpu", "cuda", "triton" or "torch".
         threads: of the cpu kernel, None takes torch's; the bits do not depend on it.
 
     Returns:
@@ -151,12 +154,17 @@ def gaussian_whitening(
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = {"x": x, "missing": missing, "mean": mean, "precision": precision}
-    refusals = {"cpu": lambda: _refusal(tensors), "triton": lambda: _triton_refusal(tensors)}
+    refusals = {
+        "cpu": lambda: _refusal(tensors),
+        "cuda": lambda: _cuda_refusal(tensors),
+        "triton": lambda: _triton_refusal(tensors),
+    }
     chosen = backends.choose(OP, backend, tensors, refusals)
     if chosen == "torch":
         return reference(x, missing, mean, precision)
-    run = _impl if chosen == "cpu" and not torch.compiler.is_compiling() else _op
-    *parts, factors = run(x, missing, mean, precision, most_missing(missing), threads or 0)
+    arguments = (x, missing, mean, precision, most_missing(missing), threads or 0)
+    direct = chosen == "cpu" and not torch.compiler.is_compiling()
+    *parts, factors = _impl(*arguments) if direct else _op(*arguments, chosen)
     return WhitenedWindows(*parts, *factors)
 
 
@@ -164,13 +172,21 @@ def _refusal(tensors: dict[str, Tensor]) -> str | None:
     return _gradient_refusal(tensors) or kernel_refusal({"x": tensors["x"]})
 
 
+def _cuda_refusal(tensors: dict[str, Tensor]) -> str | None:
+    return _gpu_refusal(tensors, CUDA_DIM_MOST)
+
+
 def _triton_refusal(tensors: dict[str, Tensor]) -> str | None:
     from fastimpute.kernels.cholesky import DIM_MOST
 
+    return _gpu_refusal(tensors, DIM_MOST)
+
+
+def _gpu_refusal(tensors: dict[str, Tensor], most: int) -> str | None:
     x = tensors["x"]
     refusal = _gradient_refusal(tensors) or triton_refusal({"x": x}, (torch.float32, torch.float64))
-    if refusal is None and x.shape[1] > DIM_MOST:
-        return f"windows have {x.shape[1]} cells, the kernel takes up to {DIM_MOST}"
+    if refusal is None and x.shape[1] > most:
+        return f"windows have {x.shape[1]} cells, the kernel takes up to {most}"
     return refusal
 
 
@@ -188,11 +204,36 @@ _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    core = _native.core()
+    kernel = core.gaussian_whitening_ref_f64
+    if x.dtype != torch.float64:
+        kernel = functools.partial(core.gaussian_whitening, backends.isa(), threads or torch.get_num_threads())
+    return _run(kernel, x, missing, mean, precision, most)
+
+
+def _cuda(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+    module = _native.cuda()
+    rows, dim = x.shape
+    check_number(OP, "most", most, least=0, most=dim)
+    with on_device_of(x):
+        size = module.gaussian_whitening_scratch(rows, dim, most)
+        scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
+        status = torch.full((rows,), -1, dtype=torch.int32, device=x.device)
+        kernel = module.gaussian_whitening_f64 if x.dtype == torch.float64 else module.gaussian_whitening
+        kernel = functools.partial(kernel, stream_of(x), address(status), address(scratch), size)
+        outputs = _run(kernel, x, missing, mean, precision, most)
+    _raise_where_refused(status, dim, most)
+    return outputs
+
+
+def _run(
+    kernel: Callable[..., None], x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int
+) -> _Outputs:
     precision, mean = symmetric_rows(precision), mean.double().contiguous()
     x, missing = rows_contiguous(x), rows_contiguous(missing)
     rows, dim = x.shape
     outputs = _empty(x, most)
-    arguments = (
+    kernel(
         (rows, dim, most),
         (address(x), row_stride(x)),
         (address(missing), row_stride(missing)),
@@ -200,11 +241,6 @@ def _impl(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int
         address(precision),
         (*(address(part) for part in outputs[:4]), *(address(factor) for factor in outputs[4])),
     )
-    core = _native.core()
-    if x.dtype == torch.float64:
-        core.gaussian_whitening_ref_f64(*arguments)
-    else:
-        core.gaussian_whitening(backends.isa(), threads or torch.get_num_threads(), *arguments)
     return outputs
 
 
@@ -225,18 +261,25 @@ def _triton(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: i
     inputs = (rows_contiguous(x), rows_contiguous(missing), mean.double().view(-1, dim).contiguous())
     with on_device_of(x):
         launch(*inputs, symmetric_rows(precision), (*outputs[:4], *outputs[4]), status, scratch, programs=programs)
+    _raise_where_refused(status, dim, most)
+    return outputs
+
+
+def _raise_where_refused(status: Tensor, dim: int, most: int) -> None:
+    """status (n,): negative, or the cell whose pivot is not positive, or dim if more than `most` cells are missing."""
     refused = (status >= 0).nonzero()
     if len(refused):
         cell = int(status[refused[0]])
         raise _singular(int(refused[0]), cell) if cell < dim else _too_few(most)
-    return outputs
 
 
 def _too_few(most: int) -> ValueError:
     return ValueError(f"{OP}: most must be that of all windows, got {most}")
 
 
-def _fake(x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int) -> _Outputs:
+def _fake(
+    x: Tensor, missing: Tensor, mean: Tensor, precision: Tensor, most: int, threads: int, backend: str
+) -> _Outputs:
     return _empty(x, most)
 
 
@@ -251,12 +294,13 @@ def _empty(x: Tensor, most: int) -> _Outputs:
     )
 
 
+_by_backend = by_backend({"cpu": _impl, "cuda": _cuda, "triton": _triton})
 _op = register(
     "gaussian_whitening",
-    "(Tensor x, Tensor missing, Tensor mean, Tensor precision, int most, int threads) -> "
+    "(Tensor x, Tensor missing, Tensor mean, Tensor precision, int most, int threads, str backend) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _impl,
+    _by_backend,
     _fake,
-    _triton,
+    _by_backend,
 )
 no_gradient("gaussian_whitening", "the kernels compute no gradients; use backend='torch'")

@@ -104,14 +104,14 @@ OPS: dict[str, Op] = {
         Op(
             "gaussian_conditional",
             "conditional mean and spread of masked Gaussian windows",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),
         Op(
             "gaussian_whitening",
             "conditional mean of masked Gaussian windows and the factors that make the rest white",
-            ("triton", "cpu", "torch"),
+            ("cuda", "triton", "cpu", "torch"),
             ("avx2", "avx512"),
             source="arXiv 2510.02216",
         ),

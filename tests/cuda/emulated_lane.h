@@ -167,6 +167,15 @@ class Lane {
         }
         throw std::logic_error("shuffle from a lane that is no member");
     }
+    template <typename T>
+    T shuffle(std::uint32_t members, T value, int from) const {
+        const std::vector<int> who = members_of(members);
+        const std::vector<T> brought = grid_->threads->exchange(who, value);
+        for (std::size_t k = 0; k < who.size(); ++k) {
+            if (who[k] % 32 == from) return brought[k];
+        }
+        throw std::logic_error("shuffle from a lane that is no member");
+    }
     std::uint32_t add(std::uint32_t members, std::uint32_t value) const {
         std::uint32_t sum = 0;
         for (const std::uint32_t part : grid_->threads->exchange(members_of(members), value)) sum += part;
@@ -216,6 +225,17 @@ class Lane {
                 const float right = half(brought[column * 4 + k % 8 / 2].b[part], k % 2);
                 sum[i] += left * right;
             }
+        }
+    }
+
+    void multiply(double (&sum)[2], double a, double b) const {
+        struct Operands {
+            double a, b;
+        };
+        const auto brought = grid_->threads->exchange(members_of(0xFFFFFFFFu), Operands{a, b});
+        const int own = thread() % 32;
+        for (int i = 0; i < 2; ++i) {
+            for (int k = 0; k < 4; ++k) sum[i] += brought[own / 4 * 4 + k].a * brought[(own % 4 * 2 + i) * 4 + k].b;
         }
     }
 
