@@ -123,6 +123,14 @@ def test_what_is_not_known_is_not_read_and_what_is_known_keeps_its_bits() -> Non
     assert not bool(score[seen].any())
 
 
+def test_the_noisy_values_are_not_needed_for_the_mean_alone() -> None:
+    given = problem(3, 6, 2)
+    expected = run(given, iterations=0)
+    score, mean = run(given | {"v": torch.full_like(given["v"], torch.nan)}, iterations=0)
+    assert same_bits(mean, expected[1])
+    assert not bool(score.any())
+
+
 @pytest.mark.parametrize(("solver", "channels"), [("cg", 3), ("gd", 3), ("cg", 20)])
 def test_any_split_of_the_sequences_gives_the_same_bits(solver: str, channels: int) -> None:
     given = problem(11, 17, channels)

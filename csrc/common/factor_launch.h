@@ -26,7 +26,7 @@ template <class Job>
 void launch_factor(const char* op, void (*kernel)(Job), std::int64_t rows, const Job& job, std::uintptr_t stream) {
     const FactorLayout& layout = job.layout;
     const int bytes = layout.shared_bytes;
-    check_launch(op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    reserve_shared(op, kernel, bytes);
     const auto blocks = static_cast<unsigned>(factor_blocks(op, rows, layout));
     kernel<<<blocks, layout.warps * kWarp, bytes, stream_of(stream)>>>(job);
     check_launch(op, cudaGetLastError());

@@ -36,6 +36,14 @@ inline int device_attribute(const char* op, cudaDeviceAttr which) {
 
 inline int multiprocessors(const char* op) { return device_attribute(op, cudaDevAttrMultiProcessorCount); }
 
+// Lets `kernel` have so much dynamic shared memory in a block, and as many blocks of it on a multiprocessor as fit.
+template <class Kernel>
+void reserve_shared(const char* op, Kernel kernel, int bytes) {
+    check_launch(op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    check_launch(op, cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                          cudaSharedmemCarveoutMaxShared));
+}
+
 inline void check_scratch(const char* op, const void* scratch, std::int64_t bytes, std::int64_t needed) {
     if (needed > 0 && (scratch == nullptr || bytes < needed))
         throw_invalid(op, "scratch_bytes", "at least " + std::to_string(needed),

@@ -19,11 +19,11 @@ struct SequenceShape {
     static constexpr int kTeams = kWarp / kGroups;      // lanes with the same frames in a warp
     static constexpr int kWarpLines = kLines * kTeams;  // lines of a warp
     static constexpr int kSpan = kGroups * kFrames;     // frames of a line
-    static constexpr int kStep =
-        kWarpLines * (kFrames + 1);                     // between groups of the operand: one more keeps banks apart
-    static constexpr int kOperand = kGroups * kStep;    // floats that a warp multiplies
-    static constexpr int kCells = kLines * kFrames;     // of a lane
-    static constexpr int kParked = 3 * kCells * kWarp;  // floats of the outer iteration's vectors of a warp
+    // Floats between groups of the operand: one frame more keeps banks apart.
+    static constexpr int kStep = kWarpLines * (kFrames + 1);
+    static constexpr int kOperand = kGroups * kStep;          // floats that a warp multiplies
+    static constexpr int kCells = kLines * kFrames;           // of a lane
+    static constexpr int kParked = 3 * kCells * kWarp;        // floats of the outer iteration's vectors of a warp
     static constexpr int kLinks = (2 * kFrames + 2) * kWarp;  // floats that tie the frames seen of a warp's lanes
     static constexpr int kVariances = 2 * kWarpLines;         // floats: variances and their reciprocals
     static constexpr int kWarpFloats = kOperand + kParked + kLinks + kVariances;

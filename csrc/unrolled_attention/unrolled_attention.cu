@@ -18,7 +18,7 @@ void launch(const UnrolledAttentionCuda& call, cudaStream_t stream) {
     const UnrolledJob job = {call, layout_of<Shape>(call.args.channels)};
     const auto kernel = unrolled_attention_kernel<Shape>;
     const int bytes = job.layout.shared_bytes;
-    check_launch(kOp, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    reserve_shared(kOp, kernel, bytes);
     const dim3 grid = grid_of(kOp, call.args.sequences, job.layout.sequences);
     kernel<<<grid, job.layout.warps * kWarp, bytes, stream>>>(job);
 }
