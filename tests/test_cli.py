@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from imputers import gappy, gappy_frame
 
+from fastimpute import cli
 from fastimpute.cli import commands
 
 
@@ -170,6 +172,21 @@ def test_a_model_goes_to_the_device_asked_for(source: Path, tmp_path: Path) -> N
 
 def test_unknown_method(source: Path, tmp_path: Path) -> None:
     assert "'magic'" in refused("impute", source, tmp_path / "out.csv", "--method", "magic")
+
+
+def test_too_little_memory_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_memory(**settings: object) -> None:
+        raise MemoryError("device: the memory of 'cuda' does not suffice")
+
+    monkeypatch.setattr(cli.commands, "main", out_of_memory)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.BAD_INPUT
+    assert capsys.readouterr().err == "fastimpute: device: the memory of 'cuda' does not suffice\n"
 
 
 def test_absent_input(tmp_path: Path) -> None:

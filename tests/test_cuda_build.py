@@ -485,6 +485,27 @@ def test_products_of_warpgroups_are_in_flight_together(compiled: Callable[[str],
         assert "STL" not in function
 
 
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("op", "accesses"),
+    [
+        ("diffusion_step", [(2, 1), (3, 1), (8, 4), (12, 4)]),
+        ("ball_quantile", [(8, 1), (8, 1), (16, 1), (16, 1)]),  # as many loads as a lane holds samples: each once
+    ],
+)
+def test_whole_vectors_move_in_accesses_of_16_bytes(op: str, accesses: list[tuple[int, int]]) -> None:
+    """Loads and stores of each kernel for aligned rows; the other half of the kernels has none."""
+    source = ROOT / "csrc" / op / f"{op}.cu"
+    options = ["-std=c++20", "--expt-relaxed-constexpr", "-I", str(ROOT / "csrc"), "-arch=sm_80", "-ptx", "-o", "-"]
+    listing = subprocess.run([str(TOOLKIT), *options, str(source)], capture_output=True, text=True, check=True).stdout
+    counts = [
+        tuple(len(re.findall(rf"{way}\.global\.v4\.[a-z]+32", kernel)) for way in ("ld", "st"))
+        for kernel in listing.split(".entry ")[1:]
+    ]
+    assert sorted(counts) == [(0, 0)] * len(accesses) + accesses
+
+
 def test_no_kernel_adds_floats_atomically() -> None:
     """Sums whose order depends on the schedule would differ from run to run; those of integers do not."""
     calls = []

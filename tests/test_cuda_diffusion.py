@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import cuda_emulation
 import pytest
@@ -86,20 +85,23 @@ def test_windows_of_one_sample_may_end_in_part_of_an_access(windows: int) -> Non
     Step(1, windows, 7).check()
 
 
+def apart(part: Tensor, stride: int, first: int) -> Tensor:
+    """The same cells, rows `stride` apart from place `first` on, among NaN (of a mask: among missing cells)."""
+    memory = torch.full((first + part[..., 0].numel() * stride,), math.nan).to(part.dtype)
+    return memory[first:].view(*part.shape[:-1], stride)[..., : part.shape[-1]].copy_(part)
+
+
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize(("dim", "stride", "first"), [(12, 16, 4), (10, 16, 4), (13, 19, 3), (12, 12, 3)])
 def test_rows_may_lie_apart(dim: int, stride: int, first: int, noisy: bool) -> None:
     step = Step(2, 9, dim, noisy=noisy)
     expected = step.run()
-
-    def apart(part: Tensor, filler: Any) -> Tensor:
-        memory = torch.full((first + part.numel() // dim * stride,), filler, dtype=part.dtype)
-        return memory[first:].view(*part.shape[:-1], stride)[..., :dim].copy_(part)
-
-    assert step.previous is not None
-    step.v, step.denoised, step.previous = (apart(part, math.nan) for part in (step.v, step.denoised, step.previous))
-    step.missing = apart(step.missing, True)
-    assert same_bits(step.run(), expected)
+    parts = ("v", "denoised", "previous", "missing")
+    together = {name: getattr(step, name) for name in parts}
+    for chosen in (*((name,) for name in parts), parts):
+        for name in parts:
+            setattr(step, name, apart(together[name], stride, first) if name in chosen else together[name])
+        assert same_bits(step.run(), expected)
 
 
 def test_noise_has_the_bits_that_its_keys_say() -> None:

@@ -235,6 +235,7 @@ __device__ void ball_window_streamed(Team& team, const Lane& lane, const BallQua
     const int step = team.samples_at_once();
     const int first = team.first_sample();
     const bool stores = lane.thread() % kTileLanes == 0;
+    // Other threads add to them, after the block has met for the first mean.
     for (int sample = lane.thread(); sample < count; sample += lane.threads()) squares[sample] = 0;
     BallPlace<kWide> place{params, window, lane.thread() % kTileLanes * kTileCells};
     for (std::int64_t tile = 0; tile < params.dim; tile += kTile, place.column += kTile) {

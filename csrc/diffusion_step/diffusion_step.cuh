@@ -53,7 +53,7 @@ struct DiffusionCells {
 
 // Accesses to a row; the last may have fewer than kWide cells.
 template <int kWide>
-__device__ __forceinline__ std::int64_t accesses_of(const DiffusionStep<float>& params) {
+constexpr std::int64_t accesses_of(const DiffusionStep<float>& params) {
     return (params.dim + kWide - 1) / kWide;
 }
 

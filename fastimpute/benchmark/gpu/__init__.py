@@ -113,7 +113,7 @@ def _all_checks(names: list[str], device: str, quick: bool) -> list[dict[str, An
     """Every op's checks, each in a process of its own."""
 
     def of(op: str) -> list[dict[str, Any]]:
-        done = check_process(op, device, ["--quick"] if quick else [], under=[])
+        done = check_process(op, device, ["--quick"] if quick else [])
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return [{"op": op, "shape": "", "backend": "", "precision": "", "outcome": f"the process ended: {last}"}]

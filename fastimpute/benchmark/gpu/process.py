@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 
 def check_process(
-    op: str, device: str, options: list[str], *, under: list[str], seconds: float | None = None
+    op: str,
+    device: str,
+    options: Sequence[str] = (),
+    *,
+    under: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `--check op`, which prints a line of JSON; `under`: a command that runs the process.
+    """Runs `--check op`, which prints a line of JSON.
+
+    Args:
+        op: its name. device: of the tensors. options: further ones of the benchmark.
+        under: a command that runs the process; none: it runs by itself.
+        settings: environment variables beside those of this process.
+        seconds: that it may take.
 
     Raises:
         subprocess.TimeoutExpired: it took longer than `seconds`.
     """
     # -P: of a checkout in the working directory, not the sources but what was built of them.
     command = [*under, sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(settings or {})}
     return subprocess.run(
         [*command, *options], capture_output=True, text=True, check=False, env=environment, timeout=seconds
     )
