@@ -129,6 +129,13 @@ def test_the_sanitizer_runs_the_checks_of_the_cuda_kernels_alone(tool: Callable[
     assert found.outcome.startswith("no kernel gave a right answer: refused: no kernel on cpu (cuda: ")
 
 
+def test_a_sanitizer_that_does_not_end_is_ended(tool: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    tool("sleep 600 & wait")
+    monkeypatch.setattr(sanitizer, "SECONDS", 1.0)
+    found = sanitizer.findings(["spt_weights"], "cuda")
+    assert {(one.errors, one.outcome) for one in found} == {(None, "not finished after 1 s")}
+
+
 def test_a_sanitizer_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sanitizer, "find", lambda: None)
     (found,) = sanitizer.findings(list(OPS), "cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,17 @@ def check_process(
     # -P: of a checkout in the working directory, not the sources but what was built of them.
     command = [*under, sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(settings or {})}
-    return subprocess.run(
-        [*command, *options], capture_output=True, text=True, check=False, env=environment, timeout=seconds
-    )
+    with subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:  # its children would go on, and keep the pipes open
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
