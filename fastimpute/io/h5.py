@@ -169,6 +169,8 @@ def refuse_pickled_code(file: h5py.File) -> None:
 
     def visit(name: str, node: Any) -> None:
         for attribute, value in node.attrs.items():
+            if isinstance(attribute, bytes):  # PyTables crashes on names that are no text
+                raise ValueError(f"{name} has an attribute whose name {attribute!r} is no text")
             # PyTables calls pickled objects what is stored as rows of bytes under this mark.
             if attribute == "PSEUDOATOM" and bytes(value) == b"object":
                 raise ValueError(f"{name} holds pickled objects (text columns?), which are never loaded")

@@ -178,6 +178,8 @@ def _check_places(blocks: list[Block], columns: int) -> None:
 
 def _dtype(file: Any, block: Block) -> np.dtype[Any]:
     node = file.get_node(block.node)
+    if not isinstance(node, tables.Array if block.field is None else tables.Table):
+        raise ValueError(f"{block.node} is a {type(node).__name__}, not what the frame says")
     if node._v_attrs._f_list().count("value_type"):
         raise ValueError(f"{block.node} holds time stamps: make them the index")
     dtype: np.dtype[Any] = node.dtype if block.field is None else node.coldtypes[block.field].base
