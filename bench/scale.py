@@ -158,9 +158,9 @@ def projection(options: argparse.Namespace) -> None:
     keep(options.json, "projection", {"assumptions": ASSUMPTIONS, **found})
     print(*ASSUMPTIONS, sep="\n")
     width = max(map(len, found))
-    print(f"{'':{width}}{line(PROJECTED)}")
+    print(f"{'':{width}}  {line(PROJECTED)}")
     for name, row in found.items():
-        print(f"{name:{width}}{line(PROJECTED, row)}")
+        print(f"{name:{width}}  {line(PROJECTED, row)}")
 
 
 def place(options: argparse.Namespace, source: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +205,25 @@ def test_the_projection_scales_the_largest_run_to_five_years() -> None:
     assert found["efficiency_of_two_workers"] == pytest.approx(0.9)
     assert found["seconds_on_64_machines_perfect"] == pytest.approx(4000 / 64)
     assert found["seconds_on_64_machines_with_losses"] == pytest.approx(4000 / 64 / 0.9**6)
+
+
+# ---- from end to end -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_measured_scored_and_projected(archive: Path, tmp_path: Path) -> None:
+    import scale
+
+    report = tmp_path / "scale.json"
+    scale.main(
+        ["run", str(archive), "--memory", "256MB", "--scratch", str(tmp_path / "scratch"), "--json", str(report)]
+    )
+    scale.main(["project", "--json", str(report)])
+    found = json.loads(report.read_text())
+    (run,) = found["runs"].values()
+    assert run["cells"] == 3 * 288 * 5
+    assert run["peak_bytes"] > run["peak_above_importing_bytes"]
+    assert run["log"]["cells"] == run["cells"]
+    assert (run["score"]["unfilled"], run["score"]["changed"]) == (0, 0)
+    assert run["score"]["from_linear"] < 1e-3
+    assert found["projection"]["linear, 25.0% missing, 256MB"]["measured_cells"] == run["cells"]
+    assert not list((tmp_path / "scratch").iterdir())

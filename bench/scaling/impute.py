@@ -33,7 +33,8 @@ class Job:
         return self.folder / "log.jsonl"
 
     def command(self) -> list[str]:
-        how = ["--method", self.method, "--memory", self.memory, "--workers", str(self.workers)]
+        how = ["--method", self.method, "--memory", self.memory]
+        how += ["--workers", str(self.workers)] if self.workers > 1 else []
         log = ["--all-missing", "mean_of_neighbors", "--log-json", str(self.log), "--quiet"]
         return [sys.executable, "-m", "fastimpute", "impute", str(self.source), str(self.target), *how, *log]
 
