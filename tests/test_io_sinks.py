@@ -227,7 +227,7 @@ def test_a_long_table_is_written_long(source: str, suffix: str, folder: Path, tm
     copied(folder / f"long{source}", tmp_path / f"b{suffix}", [3], tmp_path)
     read = pd.read_csv if suffix == ".csv" else pd.read_parquet
     rows = read(tmp_path / f"b{suffix}")
-    assert list(rows.columns) == ["sensor_id", "timestamp", "value"]
+    assert list(rows.columns) == ["timestamp", "sensor_id", "value"]
     assert len(rows) == ROWS * SENSORS
     wide = frame_of(tmp_path / f"b{suffix}", tmp_path)
     np.testing.assert_array_equal(
@@ -310,3 +310,15 @@ def test_an_unknown_ending_or_folder_is_refused(tmp_path: Path) -> None:
 def test_pieces_of_csv_are_really_small(small_pieces: None) -> None:
     assert table.piece_rows(SENSORS) == 7
     assert csv.piece_rows(SENSORS) == 7
+
+
+def test_an_original_that_shrank_is_noticed(tmp_path: Path) -> None:
+    gappy_frame().to_csv(tmp_path / "a.csv")
+    with open_source(tmp_path / "a.csv", spool=tmp_path) as source:
+        gappy_frame(rows=0).to_csv(tmp_path / "a.csv")
+        with (
+            pytest.raises(ValueError, match=r"a\.csv has other rows than when it was opened"),
+            open_sink(tmp_path / "b.csv", source.header) as sink,
+        ):
+            sink.append(source.read(slice(None)))
+    assert not (tmp_path / "b.csv").exists()

@@ -159,11 +159,12 @@ def test_cells_are_floating_whatever_the_file_holds(dtype: str, tmp_path: Path) 
         assert cells.tolist() == array.tolist()
 
 
-def test_integers_without_an_exact_floating_value_are_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[2**53 + 1]]))
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".h5"])
+def test_integers_without_an_exact_floating_value_are_refused(suffix: str, tmp_path: Path) -> None:
+    io.write(tmp_path / f"a{suffix}", io.Table(pd.DataFrame({"a": [1, 2**53 + 1], "b": 1}), "memory"))
     with (
-        open_source(tmp_path / "a.npy", spool=tmp_path) as source,
-        pytest.raises(ValueError, match=r"a\.npy, rows 0 to 1, columns 0 to 1: .*no exact floating"),
+        pytest.raises(ValueError, match=rf"a{suffix}.* the integer 9007199254740993 has no exact floating value"),
+        open_source(tmp_path / f"a{suffix}", spool=tmp_path) as source,
     ):
         source.read(slice(None))
 
@@ -254,6 +255,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "absent.zarr", spool=tmp_path)
     with pytest.raises(ValueError, match="layout must be one of auto, wide"):
         open_source(tmp_path / "a.npy", spool=tmp_path, layout="tall")
+    with pytest.raises(ValueError, match=r"layout 'long' is one of \.csv and \.parquet files"):
+        open_source(tmp_path / "a.npy", spool=tmp_path, layout="long")
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from fastimpute.io.table import Choice, check_there
 
 __all__ = ["Header", "Source", "open_source", "stamp"]
 
-LAYOUTS = ("auto", "wide", "long", "sensors-in-rows")
 SUFFIXES = (".csv", ".parquet", ".npz", ".npy", ".h5", ".zarr")
+LAYOUTS = {"auto": SUFFIXES, "wide": SUFFIXES, "long": (".csv", ".parquet"), "sensors-in-rows": (".csv",)}
 
 
 class Pieces(Protocol):
@@ -66,6 +66,8 @@ def open_source(
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     form = pieces_of(file)
+    if file.suffix.lower() not in LAYOUTS[layout]:
+        raise ValueError(f"layout {layout!r} is one of {' and '.join(LAYOUTS[layout])} files, got {file}")
     try:
         check_there(file)
         source = form.open_table(file, Request(Choice(key, channel), spool, layout, zeros_as_missing, repair))

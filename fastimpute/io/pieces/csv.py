@@ -16,7 +16,17 @@ from fastimpute.io.csv import check_header, check_numbers
 from fastimpute.io.pieces import long, transposed
 from fastimpute.io.pieces.npy import MappedTable, laid_aside, write_pieces
 from fastimpute.io.pieces.stamps import StampParser, StampTexts
-from fastimpute.io.pieces.table import BlockSink, Header, Request, Sink, Source, as_stored, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Header,
+    Request,
+    Sink,
+    Source,
+    as_stored,
+    check_exact,
+    next_of,
+    piece_rows,
+)
 
 UNNAMED = "Unnamed: 0"
 
@@ -100,6 +110,7 @@ class _WideReader:
                 frame = frame.iloc[:, 1:]
             for name, seen in zip(frame.columns, kinds, strict=True):
                 check_numbers(frame[name], first)
+                check_exact(frame[name].to_numpy())
                 seen.add(frame[name].dtype.kind)
                 if "b" in seen and len(seen) > 1:
                     raise ValueError(f"column {name!r} holds truth values as well as numbers")
@@ -164,7 +175,7 @@ class CsvSink(BlockSink):
         head = first == 0
         if self._time is not None:
             name = "" if str(self._time.time).startswith(UNNAMED) else self._time.time
-            frame.insert(0, name, next(self._cells).to_numpy())
+            frame.insert(0, name, next_of(self._cells, self._time.path, len(block)).to_numpy())
             frame.to_csv(self._file, index=False, header=head)
         elif self._stamps is not None and self.header.index is not None:
             frame.index = self._stamps[first : first + len(block)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_spool, laid_aside, mapped, reserve
 from fastimpute.io.pieces.stamps import StampParser, StampTexts
-from fastimpute.io.pieces.table import BlockSink, Header, Request, piece_rows
+from fastimpute.io.pieces.table import BlockSink, Header, Request, check_exact, piece_rows
 
 SENSORS = ("sensor_id", "sensor", "station_id", "station", "unique_id", "detector_id", "detector", "detid", "id")
 TIMES = ("timestamp", "sample_date", "ds", "time", "date", "datetime")
@@ -27,11 +27,12 @@ LONG_ROWS = 2**20  # of the file, converted at a time
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the three columns."""
+    """Names of the three columns, and the order they have in the file."""
 
     sensor: str
     time: str
     value: str
+    order: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,14 @@ def columns_of(names: list[str], request: Request) -> Columns | None:
     Raises:
         ValueError: the layout has to be long, and a column is not there or not certain.
     """
-    if request.layout == "sensors-in-rows":
-        raise ValueError("sensors-in-rows is a layout of .csv files of numbers alone")
     if request.layout == "wide" or (request.layout == "auto" and len(names) != 3):
         return None
     found = [[name for name in names if name.lower() in known] for known in (SENSORS, TIMES, VALUES)]
     if request.choice.key is not None:
         found[2] = [name for name in names if name == request.choice.key]
-    if all(len(names) == 1 for names in found):
-        return Columns(*(names[0] for names in found))
+    if all(len(named) == 1 for named in found):
+        sensor, time, value = (named[0] for named in found)
+        return Columns(sensor, time, value, tuple(name for name in names if name in (sensor, time, value)))
     if request.layout == "auto":
         return None
     raise ValueError(
@@ -214,6 +214,7 @@ def _values(column: pd.Series[Any], first: int) -> NDArray[np.float64]:
     from fastimpute.io.csv import check_numbers
 
     check_numbers(column, first)
+    check_exact(column.to_numpy())
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -240,6 +241,7 @@ class LongSink(BlockSink):
                 self._columns.time: times.repeat(block.shape[1]),
                 self._columns.value: block.reshape(-1),
             },
+            columns=list(self._columns.order),
             copy=False,
         )
         if self._parquet:

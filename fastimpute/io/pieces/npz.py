@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.npz import CUSTOMARY, stored_members
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_numbers, check_spool, check_table, laid_aside
-from fastimpute.io.pieces.table import BlockSink, Header, Request, as_stored, piece_rows
+from fastimpute.io.pieces.table import BlockSink, Header, Request, as_stored, next_of, piece_rows
 from fastimpute.io.table import choose_key
 
 COPIED = 2**20  # bytes at a time
@@ -174,7 +174,7 @@ class ArchiveSink(BlockSink):
     def _write(self, first: int, block: NDArray[Any]) -> None:
         cells = as_stored(block, self.header.dtype)
         if self._origin is not None and self._origin.channel is not None:
-            whole = next(self._others).astype(self._stored)
+            whole = next_of(self._others, self._origin.path, len(block)).astype(self._stored)
             whole[:, :, self._origin.channel] = cells
             cells = whole
         self._member.write(np.ascontiguousarray(cells, dtype=self._stored).data)

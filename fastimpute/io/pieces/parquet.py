@@ -23,7 +23,9 @@ from fastimpute.io.pieces.table import (
     Source,
     StoredTable,
     as_stored,
+    check_exact,
     floating,
+    next_of,
     piece_rows,
 )
 from fastimpute.io.sizes import check_claim
@@ -188,7 +190,9 @@ def _cells(table: Any, sensors: tuple[str, ...], dtype: np.dtype[Any]) -> NDArra
     """Columns of an arrow table or batch by exact name as (r, c), nulls as NaN."""
     cells = np.empty((table.num_rows, len(sensors)), dtype=dtype)
     for position, name in enumerate(sensors):
-        cells[:, position] = table.column(name).to_numpy(zero_copy_only=False)
+        column = table.column(name).to_numpy(zero_copy_only=False)
+        check_exact(column)
+        cells[:, position] = column
     return cells
 
 
@@ -268,7 +272,9 @@ class ParquetSink(BlockSink):
         if self._origin is None:
             table = pyarrow.Table.from_pandas(self._frame(first, block), schema=self._schema)
         else:
-            others = next(self._others) if self._origin.others else {}
+            names = self._origin.others
+            piece = next_of(self._others, self._origin.path, len(block)) if names else None
+            others = {} if piece is None else {name: piece.column(name) for name in names}
             sensors = {
                 name: pyarrow.array(as_stored(np.ascontiguousarray(block[:, position]), dtype), from_pandas=True)
                 for position, (name, dtype) in enumerate(zip(self._origin.sensors, self._origin.dtypes, strict=True))
@@ -298,7 +304,7 @@ class ParquetSink(BlockSink):
             schema = schema.set(position, field)
         return schema
 
-    def _other_columns(self, origin: ParquetTable, rows: int) -> Iterator[dict[str, Any]]:
+    def _other_columns(self, origin: ParquetTable, rows: int) -> Iterator[Any]:
         """The columns of the original that are no sensors, in pieces of exactly so many rows."""
         import pyarrow
 
@@ -308,9 +314,9 @@ class ParquetSink(BlockSink):
             waiting = table if waiting is None else pyarrow.concat_tables([waiting, table])
             while waiting.num_rows >= rows:
                 piece, waiting = waiting.slice(0, rows), waiting.slice(rows)
-                yield {name: piece.column(name) for name in origin.others}
+                yield piece
         if waiting is not None and waiting.num_rows:
-            yield {name: waiting.column(name) for name in origin.others}
+            yield waiting
 
     def _release(self) -> None:
         self._writer.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,14 @@ __all__ = [
     "StoredTable",
     "as_stored",
     "bounds",
+    "check_exact",
     "first_line",
     "floating",
+    "next_of",
     "piece_rows",
 ]
 
+Piece = TypeVar("Piece", bound=Sized)
 PIECE_CELLS = 2**21  # cells converted at a time
 EXACT_INTEGERS = 2**53
 
@@ -55,6 +59,18 @@ class Request:
     def dtype_of(self, stored: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype of the header: integers whose zeros are missing have to become floating."""
         return np.dtype(np.float64) if self.zeros_as_missing and stored.kind in "iub" else stored
+
+
+def check_exact(stored: NDArray[Any]) -> None:
+    """Refuse integers that floating numbers would change.
+
+    Raises:
+        ValueError: one is beyond 2**53.
+    """
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8 and stored.size:
+        largest = max(int(stored.max()), -int(stored.min()))
+        if largest > EXACT_INTEGERS:
+            raise ValueError(f"the integer {largest} has no exact floating value")
 
 
 def piece_rows(columns: int, cells: int | None = None) -> int:
@@ -118,10 +134,7 @@ class StoredTable(ABC):
         """Rows [first, last) and columns [left, right) as they are stored; may be a view."""
 
     def _cells(self, stored: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8 and stored.size:
-            largest = max(int(stored.max()), -int(stored.min()))
-            if largest > EXACT_INTEGERS:
-                raise ValueError(f"the integer {largest} has no exact floating value")
+        check_exact(stored)
         cells = np.array(stored, dtype=self.header.floating, order="C")
         if self._zeros_as_missing:
             cells[cells == 0] = np.nan
@@ -228,3 +241,15 @@ def as_stored(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if not np.array_equal(stored, block):
         raise ValueError(f"the file holds {dtype}, which cannot hold the cells: write to another format")
     return stored
+
+
+def next_of(pieces: Iterator[Piece], path: Path, rows: int) -> Piece:
+    """The next piece of the original of a file that is being written.
+
+    Raises:
+        ValueError: it has other rows than the block that is written.
+    """
+    piece = next(pieces, None)
+    if piece is None or len(piece) != rows:
+        raise ValueError(f"{path} has other rows than when it was opened")
+    return piece
