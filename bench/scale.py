@@ -144,8 +144,8 @@ def kill(options: argparse.Namespace) -> None:
     if options.json:
         keep(options.json, "kill", {"method": job.method, "memory": job.memory, "workers": options.workers, **found})
     print(
-        f"{found['identical']} of {found['times']} resumed to identical bytes; {found['killed_before_the_end']} were "
-        f"killed before their end, {found['result_early']} had a result by then"
+        f"{found['identical']} of {found['times']} killed runs ended with the bytes of an undisturbed one; "
+        f"{found['with_work_done_before']} had logged something before, {found['complete_before']} had all but ended"
     )
 
 

@@ -28,6 +28,9 @@ def digest(path: Path) -> str:
 def kill_and_resume(job: Job, times: int, seed: int = 0) -> dict[str, Any]:
     """Run a job undisturbed; then, `times` times, kill it at a random moment, run it again, and compare the results.
 
+    Moments are uniform over the undisturbed run; where a run has ended before its moment, it is not counted, and the
+    later moments are drawn from before it.
+
     Returns:
         how many resumed to identical bytes; and of each trial the moment in seconds, how many lines the log had by then
         and how long the rest took.
@@ -39,32 +42,39 @@ def kill_and_resume(job: Job, times: int, seed: int = 0) -> dict[str, Any]:
     whole = watch(job.command())
     if whole.status:
         raise RuntimeError(f"the undisturbed run ended with status {whole.status}: {whole.error}")
-    expected = digest(job.target)
-    moments = np.random.default_rng(seed).uniform(0.0, whole.seconds, times)
-    trials = [_trial(job, float(moment), expected) for moment in moments]
+    expected, rng, latest = digest(job.target), np.random.default_rng(seed), whole.seconds
+    trials: list[dict[str, Any]] = []
+    while len(trials) < times:
+        moment = float(rng.uniform(0.0, latest))
+        if _killed(job, moment):
+            trials.append({"moment": round(moment, 2), **_resumed(job, expected)})
+        else:
+            latest = moment
     return {
         "times": times,
         "identical": sum(trial["identical"] for trial in trials),
-        "killed_before_the_end": sum(trial["killed"] for trial in trials),
-        "result_early": sum(trial["result_early"] for trial in trials),
+        "with_work_done_before": sum(trial["logged_before"] > 0 for trial in trials),
+        "complete_before": sum(trial["complete_before"] for trial in trials),
         "undisturbed_seconds": round(whole.seconds, 2),
         "trials": trials,
     }
 
 
-def _trial(job: Job, moment: float, expected: str) -> dict[str, Any]:
+def _killed(job: Job, moment: float) -> bool:
+    """Kill the job that many seconds after its start; False if it has ended by then."""
     job.clear()
     with started(job.command()) as (process, _):
         time.sleep(moment)
         kill_all(process.pid)
-        killed = process.wait() == -signal.SIGKILL
-    seen, early = sum(1 for _ in job.events()), job.target.exists()
+        return process.wait() == -signal.SIGKILL
+
+
+def _resumed(job: Job, expected: str) -> dict[str, Any]:
+    logged, complete = sum(1 for _ in job.events()), job.target.exists()
     rest = watch(job.command())
     return {
-        "moment": round(moment, 2),
-        "killed": killed,
-        "logged_before": seen,
-        "result_early": killed and early,
+        "logged_before": logged,
+        "complete_before": complete,
         "seconds_of_the_rest": round(rest.seconds, 2),
         "status": rest.status,
         "identical": rest.status == 0 and digest(job.target) == expected,
