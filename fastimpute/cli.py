@@ -179,24 +179,43 @@ def _impute_tiles(
     quiet: bool,
     **choices: Any,
 ) -> None:
+    from fastimpute.distributed.torchrun import launched
     from fastimpute.files import Reading, impute_file
 
     if choices["checkpoint"] is not None:
         raise ValueError("--checkpoint: a table imputed in tiles keeps its training beside OUT by itself")
     imputer = _imputer(quiet=quiet, **choices) if model is None else _loaded(model, **choices)
-    summary = impute_file(
-        source,
-        target,
-        imputer,
-        level=level,
-        memory=memory,
-        reading=Reading(**{name: choices[name] for name in Reading.__dataclass_fields__}),
-        log_json=log_json,
-        report=(lambda line: None) if quiet else _say,
-        verbose=not quiet,
-    )
-    if not quiet:
-        click.echo(f"{summary or 'complete since an earlier run'}\n-> {target}")
+
+    def impute(quiet: bool, **further: Any) -> None:
+        summary = impute_file(
+            source,
+            target,
+            imputer,
+            level=level,
+            memory=memory,
+            reading=Reading(**{name: choices[name] for name in Reading.__dataclass_fields__}),
+            log_json=log_json,
+            report=(lambda line: None) if quiet else _say,
+            verbose=not quiet,
+            **further,
+        )
+        if not quiet:
+            click.echo(f"{summary or 'complete since an earlier run'}\n-> {target}")
+
+    if launched():
+        _together(impute, quiet)
+    else:
+        impute(quiet)
+
+
+def _together(impute: Callable[..., None], quiet: bool) -> None:
+    """With the other processes that torchrun has started; rank 0 speaks for all."""
+    from functools import partial
+
+    from fastimpute.distributed.torchrun import joined, run_ranked
+
+    with joined() as ranks:
+        impute(quiet or ranks.rank > 0, runner=partial(run_ranked, ranks=ranks))
 
 
 def _say(line: str) -> None:

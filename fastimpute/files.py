@@ -30,6 +30,7 @@ from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.wish import Wish
 
 ZEROS_WORTH_A_WORD = 0.01
+Runner = Callable[..., Summary | None]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def impute_file(
     log_json: str | os.PathLike[str] | None = None,
     report: Callable[[str], None] = print,
     verbose: bool = True,
+    runner: Runner = run,
 ) -> Summary | None:
     """Impute a file of any size in bounded memory; whatever breaks it off, the same call goes on where it stopped.
 
@@ -81,6 +83,7 @@ def impute_file(
         log_json: append every event to this file, one JSON object a line.
         report: told what the user should know.
         verbose: show progress on a terminal.
+        runner: what does the work, with the signature of `fastimpute.stream.run.run`; see `fastimpute.distributed`.
 
     Returns:
         What was done; None where an earlier run had all but put its output in place.
@@ -102,7 +105,7 @@ def impute_file(
                 counted.tell(report)
             write(event)
 
-        return run(
+        return runner(
             lambda spool: counted.over(Reading(**wanted.reading).open(Path(source), spool), report),
             wanted,
             targets,

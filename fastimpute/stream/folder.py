@@ -90,9 +90,9 @@ class WorkFolder:
         finally:
             lock.release()
 
-    def spool(self) -> Path:
-        """An empty folder for what a format has to lay aside."""
-        place = self.path / "spool"
+    def spool(self, worker: str = "0") -> Path:
+        """An empty folder for what a format has to lay aside, of one worker's own."""
+        place = self.path / f"spool-{worker}"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         return place

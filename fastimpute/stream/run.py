@@ -15,6 +15,7 @@ from fastimpute.stream.summary import Summary
 from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.wish import Wish
 
+OpenSource = Callable[[Path], Source]
 Work = Callable[[Job, bool], None]
 
 
@@ -28,7 +29,7 @@ def fit_and_fill(job: Job, verbose: bool) -> None:
 
 
 def run(
-    open_source: Callable[[Path], Source],
+    open_source: OpenSource,
     wish: Wish,
     targets: list[Path],
     open_sink: OpenSink,

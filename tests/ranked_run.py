@@ -1,0 +1,99 @@
+"""A rank of a distributed run, for the tests: RANK and WORLD_SIZE say which; it dies or fails where it is told to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_tables import ArraySource, NpySink
+from numpy.typing import NDArray
+
+import fastimpute as fi
+from fastimpute.distributed.torchrun import joined, run_ranked
+from fastimpute.imputer import BaseImputer
+from fastimpute.stream import tiles as tiling
+from fastimpute.stream.wish import Wish
+
+CONTEXT_CELLS, WIDEST = 1500, 8
+IMPUTERS: dict[str, Callable[[], BaseImputer[Any]]] = {
+    "linear": fi.LinearImputer,
+    "spirit": partial(fi.SPIRITImputer, window=6, neighbors=2, train_steps=6, hidden_dim=16, loops=1, random_state=0),
+}
+
+
+def wish(method: str) -> Wish:
+    return Wish("table.npy", {"size": 1}, {}, IMPUTERS[method](), None, None, memory=10**8, seed=0)
+
+
+class FaultySource(ArraySource):
+    """An array whose reading comes to a bad end, once so many pieces were read."""
+
+    def __init__(self, cells: NDArray[Any], *, dies: bool, pieces: int) -> None:
+        super().__init__(cells)
+        self.dies, self.pieces = dies, pieces
+
+    def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
+        if len(self.reads) == self.pieces:
+            if self.dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError(f"rows {rows.start} to {rows.stop} are damaged")
+        return super().read(rows, columns)
+
+
+def opened(options: argparse.Namespace, spool: Path) -> ArraySource:
+    cells, rank = np.load(options.table), int(os.environ["RANK"])
+    if options.unreadable == rank:
+        raise ValueError("the file is not what it should be")
+    first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    dies, fails = (rank == chosen and first_attempt for chosen in (options.dies, options.fails))
+    return FaultySource(cells, dies=dies, pieces=options.pieces) if dies or fails else ArraySource(cells)
+
+
+def rank_of_many(variables: dict[str, str], arguments: list[str], outputs: tuple[Path, Path]) -> None:
+    """Be a rank in a forked process."""
+    os.environ |= variables
+    for descriptor, output in zip((1, 2), outputs, strict=True):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), descriptor)
+    main(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("table", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--method", default="linear")
+    parser.add_argument("--dies", type=int)
+    parser.add_argument("--fails", type=int)
+    parser.add_argument("--unreadable", type=int)
+    parser.add_argument("--pieces", type=int, default=3)
+    options = parser.parse_args(arguments)
+    tiling.CONTEXT_CELLS, tiling.WIDEST = CONTEXT_CELLS, WIDEST
+    try:
+        with joined() as ranks:
+            summary = run_ranked(
+                partial(opened, options),
+                wish(options.method),
+                [options.target],
+                NpySink,
+                ranks=ranks,
+                report=print,
+                watch=lambda part, columns: None,
+                log=lambda event: None,
+                verbose=False,
+            )
+            if summary is not None:
+                print(f"missing {summary.missing}")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Ranks share one imputation: the bits of one process, whoever is killed; where one fails all end, and one speaks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ranked_run
+from array_tables import ArraySource, NpySink
+from numpy.typing import NDArray
+
+from fastimpute.distributed.torchrun import launched
+from fastimpute.stream import tiles as tiling
+from fastimpute.stream.run import run
+
+ROWS, SENSORS = 1400, 21
+SCRIPT, REPOSITORY = Path(ranked_run.__file__), Path(__file__).resolve().parents[1]
+Cells = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def table() -> Cells:
+    rng = np.random.default_rng(0)
+    cells = (np.sin(np.arange(ROWS) / 8)[:, None] + rng.normal(0, 0.1, (ROWS, SENSORS))).astype(np.float32)
+    cells[rng.random(cells.shape) < 0.2] = np.nan
+    return cells
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int | None
+    said: str
+    complained: str
+
+
+def ranks(world: int, table: Cells, folder: Path, *arguments: str) -> list[Done]:
+    """Be so many ranks, without a launcher that would end them all, that impute the table into out.npy."""
+    np.save(folder / "in.npy", table)
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    line = [str(folder / "in.npy"), str(folder / "out.npy"), *arguments]
+    outputs = [(folder / f"said-{rank}", folder / f"complained-{rank}") for rank in range(world)]
+    # One process has imported everything; every rank is forked from it.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "fastimpute.spirit", "fastimpute.distributed.torchrun"])
+    started = [
+        context.Process(target=ranked_run.rank_of_many, args=({"RANK": str(rank), **shared}, line, outputs[rank]))
+        for rank in range(world)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return [
+        Done(process.exitcode, *(output.read_text() for output in pair))
+        for process, pair in zip(started, outputs, strict=True)
+    ]
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, str(SCRIPT), *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, env=variables, capture_output=True, text=True)
+
+
+def alone(cells: NDArray[Any], target: Path, monkeypatch: pytest.MonkeyPatch, method: str = "linear") -> bytes:
+    """The bytes of the file that a single process writes."""
+    with monkeypatch.context() as patched:
+        patched.setattr(tiling, "CONTEXT_CELLS", ranked_run.CONTEXT_CELLS)
+        patched.setattr(tiling, "WIDEST", ranked_run.WIDEST)
+        run(
+            lambda spool: ArraySource(cells),
+            ranked_run.wish(method),
+            [target],
+            NpySink,
+            report=print,
+            watch=lambda part, columns: None,
+            log=lambda event: None,
+            verbose=False,
+        )
+    return target.read_bytes()
+
+
+def test_two_ranks_write_the_bits_of_one_process(table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ranks(2, table, tmp_path, "--method", "spirit")
+    assert (first.status, second.status) == (0, 0), first.complained + second.complained
+    assert first.said == f"missing {np.isnan(table).sum()}\n"
+    assert second.said + second.complained == ""
+    expected = alone(table, tmp_path / "alone.npy", monkeypatch, "spirit")
+    assert (tmp_path / "out.npy").read_bytes() == expected
+    assert not (tmp_path / "out.npy.partial").exists()
+
+
+def test_a_killed_rank_is_replaced_and_the_group_goes_on_to_the_same_bits(
+    table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "in.npy", table)
+    done = torchrun(str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), "--dies", "1")
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    assert "tiles are there already" in done.stdout
+    assert (tmp_path / "out.npy").read_bytes() == alone(table, tmp_path / "alone.npy", monkeypatch)
+
+
+def test_without_a_launcher_a_lost_rank_ends_the_others_and_the_next_run_goes_on(
+    table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ranks(2, table, tmp_path, "--dies", "1")
+    assert (first.status, second.status) == (2, -9)
+    assert first.complained.startswith("a process of the group is gone")
+    assert not (tmp_path / "out.npy").exists()
+    third = ranks(1, table, tmp_path)[0]
+    assert third.status == 0
+    assert "tiles are there already" in third.said
+    assert (tmp_path / "out.npy").read_bytes() == alone(table, tmp_path / "alone.npy", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (["--fails", "1", "--pieces", "3"], "rank 1: rows "),
+        (["--fails", "0", "--pieces", "2"], "rows "),
+        (["--unreadable", "1"], "rank 1: the file is not what it should be"),
+    ],
+    ids=["in a share", "in rank 0's scan", "before the work"],
+)
+def test_a_failing_rank_ends_all_and_rank_0_alone_says_why(
+    table: Cells, tmp_path: Path, fault: list[str], message: str
+) -> None:
+    done = ranks(3, table, tmp_path, *fault)
+    assert [rank.status for rank in done] == [2, 2, 2], [rank.complained for rank in done]
+    assert done[0].complained.startswith(message)
+    assert [rank.complained for rank in done[1:]] == ["", ""]
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_an_output_that_only_has_to_be_put_in_place_is(table: Cells, tmp_path: Path) -> None:
+    """What is left when a run was ended between its last two steps."""
+    folder = tmp_path / "out.npy.partial"
+    folder.mkdir()
+    (folder / "assembled").touch()
+    (folder / "0.npy").write_bytes(b"complete")
+    assert [rank.status for rank in ranks(2, table, tmp_path)] == [0, 0]
+    assert (tmp_path / "out.npy").read_bytes() == b"complete"
+    assert not folder.exists()
+
+
+def test_a_process_of_its_own_was_not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert not launched()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launched()
