@@ -5,6 +5,7 @@ _Moments = tuple[int, int, int, int, float, float, float, float, float]
 _Rows = tuple[int, int]
 _Noise = tuple[int, int, int, int, int, int]
 _Gradients = tuple[int, int, int, int, int, int, int, int]
+_Product = tuple[int, int, int, int, int, int, int, int]
 _Series = tuple[int, int, int, int, int, int, int, int]
 _Patches = tuple[int, int, int, int, int, int]
 _Condition = tuple[int, int, int, float]
@@ -119,6 +120,25 @@ def score_matching(
     conditions: int,
     gradients: _Gradients,
 ) -> None: ...
+def score_matching_layout(isa: str, hidden: int, dim: int) -> tuple[int, int, int]: ...
+def score_matching_slices(
+    isa: str,
+    threads: int,
+    weights: _Weights,
+    rows: int,
+    x: int,
+    x_stride: int,
+    target: int,
+    target_stride: int,
+    weight: int,
+    modulation: int,
+    conditions: int,
+    gradients: _Gradients,
+    buffers: _Gradients,
+    first: int,
+    last: int,
+) -> None: ...
+def score_matching_products(isa: str, threads: int, rows: int, products: list[_Product]) -> None: ...
 def score_matching_ref_f64(
     weights: _Weights,
     rows: int,

@@ -76,36 +76,41 @@ struct Memory {
     }
 };
 
-// The chunk's rows forward and back, one task a slice.
-Phase slices(const ScoreMatchingKernels& kernels, const ScoreMatchingChunk& chunk, const Memory& memory) {
-    const auto body = [&](std::int64_t task, int worker) {
-        const std::int64_t begin = task * kernels.slice_rows;
+// Some slices of the chunk's rows forward and back, one task a slice; scratch (threads, scratch_floats).
+Phase slices(const ScoreMatchingKernels& kernels, const ScoreMatchingChunk& chunk, SliceRange some, float* scratch,
+             std::int64_t scratch_floats) {
+    const auto body = [&kernels, &chunk, some, scratch, scratch_floats](std::int64_t task, int worker) {
+        const std::int64_t slice = some.begin + task, begin = slice * kernels.slice_rows;
         kernels.slice(chunk, begin, std::min(begin + kernels.slice_rows, chunk.rows),
-                      chunk.begin / kernels.slice_rows + task, memory.scratch + worker * memory.scratch_floats);
+                      chunk.begin / kernels.slice_rows + slice, scratch + worker * scratch_floats);
     };
-    return {round_up(chunk.rows, kernels.slice_rows) / kernels.slice_rows, body};
+    return {some.end - some.begin, body};
 }
 
-// Weight gradients of a chunk, one task a block: each sums over the chunk's rows in their order.
-Phase weight_gradients(const ScoreMatchingKernels& kernels, const ScoreMatchingChunk& chunk) {
+// The products the weight gradients of a chunk are made of.
+std::array<OuterProduct, 3> products_of(const ScoreMatchingChunk& chunk) {
     const std::int64_t hidden = chunk.mlp->hidden, dim = chunk.mlp->dim;
     const MlpGradients<float>& out = chunk.args->gradients;
-    const std::array<OuterProduct, 3> products = {{
+    return {{
         {chunk.d[1], chunk.stride, hidden, chunk.h[0], chunk.stride, hidden, out.w2, out.b2},
         {chunk.d[0], chunk.stride, hidden, chunk.x, chunk.dim_stride, dim, out.w1, out.b1},
         {chunk.g, chunk.dim_stride, dim, chunk.h[1], chunk.stride, hidden, out.w3, out.b3},
     }};
+}
+
+// Products over `rows` rows in their order, one task a block.
+Phase outer_products(const ScoreMatchingKernels& kernels, const std::array<OuterProduct, 3>& products,
+                     std::int64_t rows, bool add) {
     const auto blocks = [](std::int64_t columns) { return round_up(columns, kOuterBlock) / kOuterBlock; };
     std::array<std::int64_t, 4> ends{};
     for (std::size_t i = 0; i < products.size(); ++i) {
         ends[i + 1] = ends[i] + blocks(products[i].a_columns) * blocks(products[i].b_columns);
     }
-    const auto body = [&kernels, &chunk, products, ends, blocks](std::int64_t task, int) {
+    const auto body = [&kernels, products, ends, blocks, rows, add](std::int64_t task, int) {
         std::size_t i = 0;
         while (task >= ends[i + 1]) ++i;
         const std::int64_t across = blocks(products[i].b_columns), block = task - ends[i];
-        kernels.outer_block(products[i], chunk.rows, chunk.begin > 0, block / across * kOuterBlock,
-                            block % across * kOuterBlock);
+        kernels.outer_block(products[i], rows, add, block / across * kOuterBlock, block % across * kOuterBlock);
     };
     return {ends.back(), body};
 }
@@ -148,8 +153,9 @@ void score_matching(Isa isa, const MlpWeights<float>& weights, int threads, cons
     }
     std::vector<Phase> phases = {pack.means(), pack.panels()};
     for (const ScoreMatchingChunk& part : chunks) {
-        phases.push_back(slices(kernels, part, memory));
-        phases.push_back(weight_gradients(kernels, part));
+        const SliceRange all{0, round_up(part.rows, slice_rows) / slice_rows};
+        phases.push_back(slices(kernels, part, all, memory.scratch, memory.scratch_floats));
+        phases.push_back(outer_products(kernels, products_of(part), part.rows, part.begin > 0));
     }
     run_phases(std::move(phases), threads);
     if (slice_rows % args.run_length() != 0) {
@@ -158,6 +164,32 @@ void score_matching(Isa isa, const MlpWeights<float>& weights, int threads, cons
     double loss = 0;
     for (std::int64_t begin = 0; begin < args.rows; begin += slice_rows) loss += memory.loss[begin / slice_rows];
     *args.loss = static_cast<float>(loss);
+}
+
+ScoreMatchingLayout score_matching_layout(Isa isa, std::int64_t hidden, std::int64_t dim) {
+    return {score_matching_kernels(isa).slice_rows, buffer_stride(hidden), buffer_stride(dim)};
+}
+
+void score_matching_slices(Isa isa, const MlpWeights<float>& weights, int threads, const ScoreMatchingArgs<float>& args,
+                           ScoreMatchingChunk chunk, SliceRange some) {
+    check(isa, weights, args);
+    const ScoreMatchingKernels& kernels = score_matching_kernels(isa);
+    threads = std::max(threads, 1);
+    chunk.args = &args;
+    chunk.begin = 0;
+    chunk.rows = args.rows;
+    chunk.stride = buffer_stride(weights.hidden);
+    chunk.dim_stride = buffer_stride(weights.dim);
+    const std::int64_t packed = round_up(TrainingPack::floats(weights.hidden, weights.dim, kernels.layout), 16);
+    const std::int64_t scratch_floats = 3 * kernels.slice_rows * chunk.stride;  // whole cache lines
+    float* memory = thread_scratch(packed + threads * scratch_floats);
+    const TrainingPack pack(weights, kernels.layout, memory);
+    chunk.mlp = &pack.packed();
+    run_phases({pack.means(), pack.panels(), slices(kernels, chunk, some, memory + packed, scratch_floats)}, threads);
+}
+
+void score_matching_products(Isa isa, int threads, std::int64_t rows, const std::array<OuterProduct, 3>& products) {
+    run_phases({outer_products(score_matching_kernels(isa), products, rows, false)}, std::max(threads, 1));
 }
 
 }  // namespace fastimpute

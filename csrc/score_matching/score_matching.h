@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "common/cpu_features.h"
@@ -74,6 +75,31 @@ struct OuterProduct {
     float* out;
     float* sums;
 };
+
+// [begin, end)
+struct SliceRange {
+    std::int64_t begin;
+    std::int64_t end;
+};
+
+// The same step in two parts, for several processes that share it: each does some slices of rows, and with the buffers
+// of all of them some columns of A of each product. A slice and a block come out the same whoever does them.
+struct ScoreMatchingLayout {
+    std::int64_t slice_rows;
+    std::int64_t stride;      // of h and d
+    std::int64_t dim_stride;  // of x and g
+};
+
+ScoreMatchingLayout score_matching_layout(Isa isa, std::int64_t hidden, std::int64_t dim);
+
+// Fills the buffers of `chunk` (rows up to a whole slice; x, h, d, g, loss, straddle are given, all slices in one
+// chunk), and of the gradients that by the modulation, but for what `straddle` keeps. Neither the loss nor a weight
+// gradient is written.
+void score_matching_slices(Isa isa, const MlpWeights<float>& weights, int threads, const ScoreMatchingArgs<float>& args,
+                           ScoreMatchingChunk chunk, SliceRange some);
+
+// Products over rows in their order.
+void score_matching_products(Isa isa, int threads, std::int64_t rows, const std::array<OuterProduct, 3>& products);
 
 inline constexpr std::int64_t kMostSliceRows = 64;
 // Columns of A and of B in a block.

@@ -147,13 +147,13 @@ def score_matching(
         (torch.Size([]), torch.Size([256, 24]), torch.Size([2, 4, 256]))
     """
     parts = (x, target, w1, b1, w2, b2, w3, b3, modulation, weight)
-    _check(*parts)
+    check_step(*parts)
     check_precision(OP, precision)
     if threads is not None:
         check_number(OP, "threads", threads, least=1)
     tensors = dict(zip(_NAMES, parts, strict=True))
     refusals = {
-        "cpu": lambda: _refusal(tensors, w1.shape[0], precision),
+        "cpu": lambda: refusal(tensors, w1.shape[0], precision),
         "triton": lambda: _triton_refusal(tensors, w1),
     }
     chosen = backends.choose(OP, backend, tensors, refusals)
@@ -164,7 +164,7 @@ def score_matching(
         return LossGradients(*run(*parts, threads, precision))
 
 
-def _check(
+def check_step(
     x: Tensor,
     target: Tensor,
     w1: Tensor,
@@ -176,6 +176,7 @@ def _check(
     modulation: Tensor,
     weight: Tensor | None,
 ) -> None:
+    """Raises what `score_matching` raises about its tensors."""
     check_tensor(OP, "w1", w1, (None, None), None)
     (hidden, dim), dtype = w1.shape, w1.dtype
     check_tensor(OP, "x", x, (None, dim), dtype)
@@ -197,7 +198,8 @@ def _check(
 _NAMES = ("x", "target", "w1", "b1", "w2", "b2", "w3", "b3", "modulation", "weight")
 
 
-def _refusal(tensors: dict[str, Tensor | None], hidden: int, precision: str) -> str | None:
+def refusal(tensors: dict[str, Tensor | None], hidden: int, precision: str) -> str | None:
+    """Why the cpu kernel cannot serve, if so."""
     if precision != "fp32":
         return f"precision is {precision!r}, the cpu kernel takes 'fp32'"
     return kernel_refusal(tensors) or width_refusal(hidden, backends.isa())
