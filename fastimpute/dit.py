@@ -37,6 +37,7 @@ from fastimpute.regions import ConfidenceRegion, distances, tiles
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, patch_table
 from fastimpute.train.checkpoint import Checkpoint, run
+from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.diffusion import DiffusionTraining, Training, WindowData
 from fastimpute.train.masking import Asked, check_masking, read_masking
 from fastimpute.train.windows import PatchSampler
@@ -281,11 +282,14 @@ class DiTImputer(IntervalImputer[DiTState]):
         data = WindowData(torch.from_numpy(filling.mean), torch.from_numpy(own), sampler)
         masking = read_masking(self.masking, torch.from_numpy(series.missing), sampler)
         how = DiffusionTraining(steps, precision=self.precision)
-        training = Training(net, data, base.bind(series, table).whiten, masking, how, workers, seed=seed)
-        kept = None if checkpoint is None else Checkpoint(checkpoint, self._fingerprint(series, steps))
-        if kept is not None:
+        whiten, replicas = base.bind(series, table).whiten, Replicas.here()
+        training = Training(net, data, whiten, masking, how, workers, seed=seed, replicas=replicas)
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, self._fingerprint(series, steps), replicas=replicas)
             kept.restore(training)
-        with progress("DiT", steps, done=training.done, cells=steps * table.dim, verbose=self.verbose) as advance:
+        shown = self.verbose and replicas.number == 0
+        with progress("DiT", steps, done=training.done, cells=steps * table.dim, verbose=shown) as advance:
             for loss in run(training, kept):
                 advance(1, note=f"loss {loss:.3f}")
         training.finish()

@@ -19,6 +19,7 @@ from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.ops.library import on_device_of
 from fastimpute.referee import Referee
 from fastimpute.train import window_gaussian
+from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.score_matching import ScoreMatching, ScoreNet, condition, train_score
 from fastimpute.train.windows import PatchSampler, PatchTable
@@ -238,12 +239,14 @@ def alternate(
     on_gpu = place.type == "cuda"
     optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True, capturable=on_gpu)
     mass: Tensor | None = None
+    replicas = Replicas.here()
     for loop, sigma in enumerate(sigmas):
         sampler = PatchSampler(table, generator, mass, place)
         gaussian = _gaussian(series, sampler) if plan.gaussian else None
         with on_device_of(series), tensor_float32(on_gpu and plan.engine.precision == "bf16"):
             precision = plan.engine.precision if on_gpu else "fp32"
-            for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, plan.training, workers, precision):
+            how = plan.training
+            for _ in train_score(net, optimiser, series, sampler, sigma, gaussian, how, workers, precision, replicas):
                 pass
         stage = Stage(sigma, net, gaussian)
         series, log_w = recur(

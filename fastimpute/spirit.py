@@ -26,6 +26,7 @@ from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_train_steps, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
 from fastimpute.start import Start, choose_start
+from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.score_matching import ScoreMatching
 
 BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
@@ -158,7 +159,9 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
     def _fit_impute_series(self, series: Series) -> tuple[SpiritState, NDArray[np.float32]]:
         self._check()
         wanted = folds_wanted(series.missing, self._seed())
-        with progress("SPIRIT", wanted * self.loops, cells=series.missing.size, verbose=self.verbose) as advance:
+        replicas = Replicas.here()
+        shown = self.verbose and replicas.number == 0
+        with progress("SPIRIT", wanted * self.loops, cells=series.missing.size, verbose=shown) as advance:
 
             def round_of(number: int) -> tuple[Start, Fold, Trial, dict[str, NDArray[np.float32]]]:
                 start = self._start(series, None, number)
@@ -167,8 +170,8 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
                 return start, fold, trial, fold.fill(series, start, cycles)
 
             with sufficient_memory(self.device, series.missing.size):
-                if wanted == 1:
-                    rounds = [round_of(0)]
+                if wanted == 1 or replicas.count > 1:  # replicas share each round: all are at the same one
+                    rounds = [round_of(number) for number in range(wanted)]
                 else:
                     with crew() as workers:
                         rounds = workers.map(round_of, range(wanted))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute.atomic import written_aside
+from fastimpute.train.data_parallel import ONE, Replicas
 
 EVERY = 30.0  # seconds
 FINGERPRINT = "fastimpute.training"
@@ -46,11 +47,13 @@ class Checkpoint:
         path: of the file, safetensors.
         fingerprint: of the data and the settings; another one is refused.
         every: seconds between two writings.
+        replicas: who trains; the first of them writes, all read.
     """
 
     path: str | os.PathLike[str]
     fingerprint: str
     every: float = EVERY
+    replicas: Replicas = ONE
     _written: float = field(default_factory=time.monotonic)
 
     def restore(self, training: Resumable) -> bool:
@@ -79,13 +82,15 @@ class Checkpoint:
         return True
 
     def write(self, training: Resumable) -> None:
-        """Lay the training aside now.
+        """Lay the training aside now; a rank other than the first leaves that to it.
 
         Raises:
             ValueError: the path cannot be written.
         """
         from safetensors.numpy import save_file
 
+        if self.replicas.number > 0:
+            return
         arrays = {name: np.ascontiguousarray(array) for name, array in training.pack().items()}
         with written_aside(self.path) as aside:
             save_file(arrays, aside, {FINGERPRINT: self.fingerprint})

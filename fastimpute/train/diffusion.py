@@ -16,6 +16,7 @@ from torch import Tensor
 from fastimpute.crew import Crew
 from fastimpute.nn.dit import DiT
 from fastimpute.nn.white_denoiser import LEAST_DEVIATION, Coordinates, denoise_with_spread, encode
+from fastimpute.train.data_parallel import ONE, Gradients, Replicas
 from fastimpute.train.masking import Mixture, hide
 from fastimpute.train.windows import PatchSampler
 
@@ -128,7 +129,7 @@ class Training:
     The loss is measured in the units of the data, cell by cell, although noise is added in white coordinates: there a
     cell mixes with its neighbours, and the cells that are judged are cells of the data. Beside it the spread of the
     one-step mean's errors is learned by their continuous ranked probability score. A batch is differentiated in two
-    halves of one thread each: same bits on any number of threads.
+    halves of one thread each: same bits on any number of threads, and of replicas, of which two at most have work.
 
     Args:
         net: the network, trained in place and where it lies; batches are drawn on the CPU and moved there.
@@ -138,6 +139,7 @@ class Training:
         how: steps, batch, noise levels.
         workers: who does it.
         seed: of windows, masks and noise.
+        replicas: who shares the halves; each trains the same network on the same data.
 
     Source: arXiv 2510.02216 (noise on missing cells only), weights and noise levels after EDM (arXiv 2206.00364).
     """
@@ -152,6 +154,7 @@ class Training:
         workers: Crew,
         *,
         seed: int = 0,
+        replicas: Replicas = ONE,
     ) -> None:
         self.net, self.data, self.whiten, self.masking, self.how, self.workers = (
             net,
@@ -161,6 +164,8 @@ class Training:
             how,
             workers,
         )
+        self.replicas = replicas
+        self._agreed = False
         self.done = 0
         self._generator = torch.Generator().manual_seed(seed)
         self._average = copy.deepcopy(net)
@@ -177,8 +182,10 @@ class Training:
     def step(self) -> float:
         """One step of the optimiser; the loss before it, 1 for an untrained network if the base is right."""
         how, self.done = self.how, self.done + 1
-        batch = self._draw().to(next(self.net.parameters()).device)
-        results = self.workers.map(self._differentiate, batch.halves())
+        drawn = self._draw()
+        self._agree(drawn)
+        batch = drawn.to(next(self.net.parameters()).device)
+        results = self.replicas.differentiate(self.workers, self._differentiate, batch.halves(), self._blank)
         for parameter, *parts in zip(self._parameters, *(gradients for _, gradients in results), strict=True):
             parameter.grad = torch.stack(parts).mean(0)
         for group in self._optimiser.param_groups:
@@ -230,6 +237,13 @@ class Training:
         }
         self._optimiser.load_state_dict(state)
 
+    def _agree(self, batch: Batch) -> None:
+        """Before the first step: all replicas stand at the same place, on the same data."""
+        if self.replicas.count > 1 and not self._agreed:
+            state = [torch.from_numpy(array) for array in self.pack().values()]
+            self.replicas.agree("training of the denoiser", [*batch, *state], self.how)
+            self._agreed = True
+
     def _draw(self) -> Batch:
         how, generator = self.how, self._generator
         values, own, patches = self.data.draw(how.windows, generator)
@@ -240,7 +254,11 @@ class Training:
         noise = torch.randn(how.draws, *own.shape, generator=generator)
         return Batch(values, patches, missing, judged, noise, sigma)
 
-    def _differentiate(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _blank(self, batch: Batch) -> Gradients:
+        """Room for what `_differentiate` returns."""
+        return batch.values.new_empty(len(batch.values)), tuple(map(torch.empty_like, self._parameters))
+
+    def _differentiate(self, batch: Batch) -> Gradients:
         """Loss (n,) of the windows of a batch, and the gradient of what is minimised."""
         white = self.whiten(batch.values, batch.missing, batch.patches)
         clean = white.inward(batch.values).expand_as(batch.noise)

@@ -14,7 +14,9 @@ from torch import Tensor
 from fastimpute import ops
 from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
+from fastimpute.ops.shared_score_matching import shared_score_matching
 from fastimpute.train.cuda_graph import replayed
+from fastimpute.train.data_parallel import ONE, Gradients, Replicas
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.windows import PatchSampler
 
@@ -72,12 +74,15 @@ def train_score(
     how: ScoreMatching,
     workers: Crew,
     precision: str = "fp32",
+    replicas: Replicas = ONE,
 ) -> Iterator[Tensor]:
     """Minimise ``E w |sigma * s(x + sigma z | c) + z|^2`` and yield the loss () of each step.
 
     While a step descends, the patches of the next are drawn beside it. The gradients of the direct head come from
     `ops.score_matching`, those of the energy head from autograd in two halves side by side: one thread or two give the
-    same bits. On a GPU a step is one CUDA graph.
+    same bits, and so does any number of replicas: they share the rows and blocks of the direct head's kernel, and the
+    halves of the energy head (two replicas at most have work). On a GPU a step is one piece, one CUDA graph, which
+    every rank replays for itself.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
@@ -89,10 +94,15 @@ def train_score(
         how: steps, batch and so on.
         workers: who does it.
         precision: of the direct head's products, as in `ops.score_matching`.
+        replicas: who shares each step; all call this with the same arguments.
+
+    Raises:
+        ValueError: the replicas do not train the same network on the same series.
 
     Source: SPIRIT (arXiv 2602.01182), denoising score matching of the functional's log p.
     """
     parameters = list(net.parameters())
+    replicas.agree("training of the score", [series, *parameters], (ops.isa(), sigma, how))
 
     def draw() -> Batch:
         return _draw(series, sampler, sigma, gaussian, how)
@@ -105,7 +115,7 @@ def train_score(
     if series.is_cuda:
 
         def whole_step() -> Tensor:
-            loss, finish = _differentiate(net, draw(), workers, precision)
+            loss, finish = _differentiate(net, draw(), workers, precision, ONE)
             descend(finish)
             return loss
 
@@ -113,7 +123,7 @@ def train_score(
         return
     batch = draw()
     for step in range(how.steps):
-        loss, finish = _differentiate(net, batch, workers, precision)
+        loss, finish = _differentiate(net, batch, workers, precision, replicas)
         tasks: list[Callable[[], Any]] = [partial(descend, finish)]
         if step + 1 < how.steps:  # patches do not wait for the weights
             tasks.append(draw)
@@ -139,19 +149,28 @@ def _draw(
     return Batch(noisy, target, noise_level, condition(log_sigma, calendar), sampler.weights(patches))
 
 
-def _differentiate(net: ScoreNet, batch: Batch, workers: Crew, precision: str) -> tuple[Tensor, Callable[[], None]]:
+def _differentiate(
+    net: ScoreNet, batch: Batch, workers: Crew, precision: str, replicas: Replicas
+) -> tuple[Tensor, Callable[[], None]]:
     """Loss of a batch, and what leaves its gradient in the parameters."""
     if isinstance(net, ScoreMLP):
-        return _differentiate_direct(net, batch, workers.threads, precision)
-    return _differentiate_energy(net, batch, workers)
+        return _differentiate_direct(net, batch, workers.threads, precision, replicas)
+    return _differentiate_energy(net, batch, workers, replicas)
 
 
 def _differentiate_direct(
-    net: ScoreMLP, batch: Batch, threads: int, precision: str
+    net: ScoreMLP, batch: Batch, threads: int, precision: str, replicas: Replicas
 ) -> tuple[Tensor, Callable[[], None]]:
     modulation = net.modulation(batch.condition)
-    loss, *gradients, by_modulation = ops.score_matching(
-        batch.x, batch.target, *net.weights(), modulation, batch.weight, precision=precision, threads=threads
+    loss, *gradients, by_modulation = shared_score_matching(
+        batch.x,
+        batch.target,
+        *net.weights(),
+        modulation,
+        batch.weight,
+        replicas,
+        precision=precision,
+        threads=threads,
     )
 
     def finish() -> None:
@@ -163,17 +182,25 @@ def _differentiate_direct(
     return loss, finish
 
 
-def _differentiate_energy(net: EnergyMLP, batch: Batch, workers: Crew) -> tuple[Tensor, Callable[[], None]]:
+def _differentiate_energy(
+    net: EnergyMLP, batch: Batch, workers: Crew, replicas: Replicas
+) -> tuple[Tensor, Callable[[], None]]:
     parameters = list(net.parameters())
 
-    def differentiate(half: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def differentiate(half: Batch) -> Gradients:
         score = net.closed_form_score(half.x, half.condition)[1]
         error = (half.sigma * score - half.target).square()
         loss = error.mean() if half.weight is None else (error.mean(1) * half.weight).mean()
         return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
 
-    halves = [differentiate(batch)] if batch.x.is_cuda else workers.map(differentiate, batch.halves())
-    losses, gradients = zip(*halves, strict=True)
+    def blank(half: Batch) -> Gradients:
+        return half.x.new_empty(()), tuple(map(torch.empty_like, parameters))
+
+    if batch.x.is_cuda:
+        pieces = [differentiate(batch)]
+    else:
+        pieces = replicas.differentiate(workers, differentiate, batch.halves(), blank)
+    losses, gradients = zip(*pieces, strict=True)
 
     def finish() -> None:
         for parameter, *parts in zip(parameters, *gradients, strict=True):
