@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import fastimpute.distributed.dask as dask
     import fastimpute.masks as masks
     import fastimpute.metrics as metrics
     import fastimpute.nn as nn
@@ -30,6 +31,7 @@ __all__ = [
     "LinearImputer",
     "SPIRITImputer",
     "backends",
+    "dask",
     "evaluate",
     "impute_file",
     "load",
@@ -50,6 +52,7 @@ _HOMES = {
     "impute_file": "fastimpute.files",
     "load": "fastimpute.saved",
 }
+_FOLDERS = {"dask": "fastimpute.distributed.dask"}  # modules that are public under a shorter name
 
 
 def __getattr__(name: str) -> Any:
@@ -58,7 +61,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
-        value = importlib.import_module(f"fastimpute.{name}")
+        value = importlib.import_module(_FOLDERS.get(name, f"fastimpute.{name}"))
     globals()[name] = value
     return value
 

@@ -72,10 +72,11 @@ def read_layout(X: Any) -> Layout:
     )
 
 
-def clip_to(dtype: np.dtype[Any], values: NDArray[np.float64]) -> NDArray[Any]:
+def clip_to(dtype: np.dtype[Any], values: NDArray[np.floating[Any]]) -> NDArray[Any]:
     """Cast to a floating dtype; what is beyond its range becomes its largest number instead of infinity."""
     limits = np.finfo(dtype)
-    return np.clip(values, float(limits.min), float(limits.max)).astype(dtype)
+    clipped: NDArray[Any] = np.clip(values, float(limits.min), float(limits.max)).astype(dtype)
+    return clipped
 
 
 def _read_array(X: NDArray[Any], names: tuple[Hashable, ...] | None = None) -> Layout:
@@ -161,7 +162,7 @@ def _read_dict(X: dict[Any, Any]) -> Layout:
 
 def _read_dataarray(X: Any) -> Layout:
     if X.ndim == 2:
-        time = _time_dimension(X)
+        time = time_dimension(X)
         ordered = X.transpose(time, ...)
         sensor = ordered.dims[1]
         names = tuple(ordered.indexes[sensor]) if sensor in ordered.indexes else None
@@ -177,7 +178,7 @@ def _read_dataarray(X: Any) -> Layout:
     return replace(layout, index=times, restore=restore)
 
 
-def _time_dimension(X: Any) -> Hashable:
+def time_dimension(X: Any) -> Hashable:
     """The dimension with time stamps, else the one called "time", else the first."""
     for dimension in X.dims:
         if isinstance(X.indexes.get(dimension), pd.DatetimeIndex):

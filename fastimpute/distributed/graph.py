@@ -1,0 +1,185 @@
+"""An imputation as a Dask graph: a scan of all tiles, one fit for each group of sensors, one task for each tile.
+
+The array is cut into the tiles of `fastimpute.stream.tiles`, with their halos, whatever its own chunks are; every step
+is a map over those blocks. Each of the three passes reads the array anew, so that no pass keeps it in memory for the
+next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastimpute.imputer import BaseImputer
+from fastimpute.layouts import clip_to
+from fastimpute.stream.fill import fill_tile, tables_of
+from fastimpute.stream.models import fit_group, is_dead, sample_band
+from fastimpute.stream.scan import Moments, Scan, Tally, refuse_infinities
+from fastimpute.stream.table import EVERYTHING, Cells, Header
+from fastimpute.stream.tiles import Tiles
+from fastimpute.stream.wish import Wish, check_sensors
+
+if TYPE_CHECKING:
+    import dask.array as da
+    from dask.delayed import Delayed
+
+Blocks = NDArray[np.object_]  # one result of any kind for each block, as Dask carries it
+
+
+def imputed(cells: da.Array, header: Header, wish: Wish) -> list[da.Array]:
+    """The filled table, and the ends of its intervals where the wish has a level; nothing is computed yet.
+
+    Args:
+        cells: (T, N) of a floating dtype.
+        header: of the table.
+        wish: what is asked for; its input, reading and memory do not matter here.
+    """
+    import dask.array as da
+    from dask.delayed import delayed
+    from dask.graph_manipulation import checkpoint
+
+    from fastimpute.distributed.passes import read_anew
+
+    tiles = wish.tiles(header)
+    heights, widths = _lengths(map(tiles.band, range(tiles.bands))), _lengths(map(tiles.group, range(tiles.groups)))
+    about = delayed(About(header, tiles, wish), traverse=False)  # travels once, not with every task
+    grid = cells.rechunk((heights, widths))
+    contexts = da.overlap.overlap(grid, {0: tiles.halo, 1: 0}, {0: "none", 1: "none"})
+    found = scanned(grid, about)
+    samples = _each_tile(read_anew(contexts, found), _keep_sample, about=about, found=found)
+    models = _each_group(samples, _fit, about=about, found=found)
+    count = tables_of(wish.level)
+    tables = da.map_blocks(
+        _fill,
+        read_anew(contexts, checkpoint(models)),
+        models,
+        about=about,
+        new_axis=0,
+        chunks=((count,), heights, widths),
+        meta=np.empty((0, 0, 0), cells.dtype),
+    )
+    return [tables[number].rechunk(cells.chunks) for number in range(count)]
+
+
+def scanned(grid: da.Array, about: Delayed) -> Delayed:
+    """The scan of an array that is cut into tiles; with the gaps and the digest left out, which filling has no use for.
+
+    Args:
+        grid: (T, N), its chunks the tiles.
+        about: an `About`.
+    """
+    from dask.delayed import delayed
+
+    moments = _each_group(_each_tile(grid, _tally, about=about), _merge)
+    return delayed(_scan)(moments, about)
+
+
+@dataclass(frozen=True)
+class About:
+    """What all tasks have in common."""
+
+    header: Header
+    tiles: Tiles
+    wish: Wish
+
+
+def _lengths(slices: Any) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in slices)
+
+
+def _each_tile(grid: da.Array, task: Any, **facts: Any) -> da.Array:
+    """One result for each block (bands, groups)."""
+    bands, groups = grid.numblocks
+    chunks = ((1,) * bands, (1,) * groups)
+    return grid.map_blocks(task, chunks=chunks, meta=np.empty((0, 0), object), **facts)
+
+
+def _each_group(results: da.Array, task: Any, **facts: Any) -> da.Array:
+    """One result for each column of blocks (1, groups)."""
+    gathered = results.rechunk({0: -1})
+    chunks = ((1,), gathered.chunks[1])
+    return gathered.map_blocks(task, chunks=chunks, meta=np.empty((0, 0), object), **facts)
+
+
+def _block(result: Any) -> Blocks:
+    block = np.empty((1, 1), object)
+    block[0, 0] = result
+    return block
+
+
+# ---- what is done on the workers -------------------------------------------------------------------------------------
+
+
+def _floating(cells: Cells, header: Header) -> Cells:
+    """In the dtype and order in which a file's cells are read."""
+    return np.ascontiguousarray(cells, header.floating)
+
+
+def _tally(cells: Cells, about: About, block_id: tuple[int, int]) -> Blocks:
+    own, tile = _floating(cells, about.header), about.tiles.tile(*block_id)
+    refuse_infinities(own, tile, about.header)
+    return _block(Tally.of(own, np.isnan(own)))
+
+
+def _merge(tallies: Blocks) -> Blocks:
+    moments = Moments(len(tallies[0, 0].count))
+    for tally in tallies[:, 0]:
+        moments.add(tally, EVERYTHING)
+    return _block((np.stack([tally.count for tally in tallies[:, 0]]), *moments.result()))
+
+
+def _scan(moments: Blocks, about: About) -> Scan:
+    observed, mean, std = (np.concatenate(parts, axis=-1) for parts in zip(*moments[0], strict=True))
+    found = Scan(observed, mean, std, longest_gap=np.zeros(len(mean), np.int64), digest="")
+    check_sensors(about.wish, about.header, found, about.tiles)
+    return found
+
+
+def _keep_sample(cells: Cells, about: About, found: Scan, block_id: tuple[int, int]) -> Blocks:
+    """The cells if they are those to learn from, else nothing."""
+    band, group = block_id
+    return _block(cells if band == sample_band(found, about.tiles, group, about.wish.seed) else None)
+
+
+def _fit(samples: Blocks, about: About, found: Scan, block_id: tuple[int, int]) -> Blocks:
+    group, wish = block_id[1], about.wish
+    if is_dead(found, about.tiles, group):
+        return _block(None)
+    if wish.model is not None:
+        return _block(wish.imputer)
+    cells = next(cells for cells in samples[:, 0] if cells is not None)
+    sample = _Sample(about.header, _floating(cells, about.header))
+    return _block(fit_group(wish.imputer, sample, found, about.tiles, group, wish.seed))
+
+
+def _fill(cells: Cells, models: Blocks, about: About, block_id: tuple[int, int, int]) -> Cells:
+    """(tables, r, c) of a tile from its context."""
+    imputer: BaseImputer[Any] | None = models[0, 0]
+    tile, level = about.tiles.tile(*block_id[1:]), about.wish.level
+    own = cells[tile.inner]
+    tables, missing = np.repeat(own[None], tables_of(level), axis=0), np.isnan(own)
+    values = fill_tile(imputer, about.header, tile, _floating(cells, about.header), level)
+    tables[:, missing] = clip_to(own.dtype, values)
+    return tables
+
+
+class _Sample:
+    """The rows to learn from, as if they were read from a table."""
+
+    def __init__(self, header: Header, cells: Cells) -> None:
+        self.header, self._cells = header, cells
+
+    def read(self, rows: slice, columns: slice = EVERYTHING) -> Cells:
+        return self._cells.copy()
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> _Sample:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        pass
