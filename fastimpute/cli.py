@@ -10,7 +10,9 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -100,6 +102,9 @@ LARGE = _options(
     click.option(
         "--log-json", type=click.Path(path_type=Path), help="Append what happens to this file, a JSON object a line."
     ),
+    click.option(
+        "--scheduler", help="Work on a Dask cluster, such as tcp://head:8786; its workers see IN and OUT too."
+    ),
 )
 METHOD = _options(
     click.option("--method", type=click.Choice(list(METHODS)), default="spirit"),
@@ -161,11 +166,20 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
         _summarise(table, seconds, target)
 
 
-def _wants_tiles(source: Path, memory: str | None, log_json: Path | None, repair: bool, layout: str, **_: Any) -> bool:
+def _wants_tiles(
+    source: Path,
+    memory: str | None,
+    log_json: Path | None,
+    scheduler: str | None,
+    repair: bool,
+    layout: str,
+    **_: Any,
+) -> bool:
+    from fastimpute.distributed.torchrun import launched
     from fastimpute.io.source import stamp
 
-    asked = memory is not None or log_json is not None or repair or layout != "auto"
-    return asked or stamp(source)["size"] > LARGE_FILE
+    asked = any(option is not None for option in (memory, log_json, scheduler)) or repair or layout != "auto"
+    return asked or launched() or stamp(source)["size"] > LARGE_FILE
 
 
 def _impute_tiles(
@@ -176,18 +190,18 @@ def _impute_tiles(
     *,
     memory: str | None,
     log_json: Path | None,
+    scheduler: str | None,
     quiet: bool,
     **choices: Any,
 ) -> None:
-    from fastimpute.distributed.torchrun import launched
-    from fastimpute.files import Reading, impute_file
+    from fastimpute.files import Reading
 
     if choices["checkpoint"] is not None:
         raise ValueError("--checkpoint: a table imputed in tiles keeps its training beside OUT by itself")
     imputer = _imputer(quiet=quiet, **choices) if model is None else _loaded(model, **choices)
-
-    def impute(quiet: bool, **further: Any) -> None:
-        summary = impute_file(
+    with _engine(scheduler) as (impute, leads):
+        silent = quiet or not leads
+        summary = impute(
             source,
             target,
             imputer,
@@ -195,27 +209,32 @@ def _impute_tiles(
             memory=memory,
             reading=Reading(**{name: choices[name] for name in Reading.__dataclass_fields__}),
             log_json=log_json,
-            report=(lambda line: None) if quiet else _say,
-            verbose=not quiet,
-            **further,
+            report=(lambda line: None) if silent else _say,
+            verbose=not silent,
         )
-        if not quiet:
+        if not silent:
             click.echo(f"{summary or 'complete since an earlier run'}\n-> {target}")
 
-    if launched():
-        _together(impute, quiet)
+
+@contextmanager
+def _engine(scheduler: str | None) -> Iterator[tuple[Callable[..., Any], bool]]:
+    """What imputes a file: this process, one of several that torchrun started, or the workers of a Dask cluster.
+
+    Yields it, and whether this process speaks for all.
+    """
+    from fastimpute.distributed.torchrun import joined, launched, run_ranked
+    from fastimpute.files import impute_file
+
+    if scheduler is not None:
+        from fastimpute.distributed import dask
+
+        with dask.connected(scheduler) as client:
+            yield partial(dask.impute_files, client), True
+    elif launched():
+        with joined() as ranks:
+            yield partial(impute_file, runner=partial(run_ranked, ranks=ranks)), ranks.rank == 0
     else:
-        impute(quiet)
-
-
-def _together(impute: Callable[..., None], quiet: bool) -> None:
-    """With the other processes that torchrun has started; rank 0 speaks for all."""
-    from functools import partial
-
-    from fastimpute.distributed.torchrun import joined, run_ranked
-
-    with joined() as ranks:
-        impute(quiet or ranks.rank > 0, runner=partial(run_ranked, ranks=ranks))
+        yield impute_file, True
 
 
 def _say(line: str) -> None:
