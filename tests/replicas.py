@@ -35,7 +35,8 @@ def bits(kind: str, X: NDArray[np.float64], checkpoint: Path | None = None) -> s
     if kind == "denoiser":
         imputer = dit(train_steps=STEPS, base="linear", checkpoint=checkpoint)
     else:
-        imputer = spirit(train_steps=STEPS, start="linear", head=kind)
+        width = score_matching.SHARED_WIDTH if kind == "direct" else 32
+        imputer = spirit(train_steps=STEPS, start="linear", head=kind, hidden_dim=width)
     digest = hashlib.sha256(imputer.fit_transform(X).tobytes())
     for name, array in sorted(imputer._pack_state(imputer.state_)[0].items()):
         digest.update(name.encode() + np.ascontiguousarray(array).tobytes())

@@ -9,7 +9,8 @@ torch's DistributedDataParallel is not used, for three reasons. It adds up what 
 order that depends on their number and on how a ring cuts a bucket: with three or more summands other bits. It averages
 over all ranks, also those beyond the number of pieces. And it waits for `backward` into parameters, where gradients
 here come from a kernel or from `torch.autograd.grad`; a communication hook comes too late to change that. Sending each
-piece as it is costs two ranks the bytes of a ring's all-reduce: either way a rank receives one gradient per step.
+piece as it is costs two ranks the bytes of a ring's all-reduce: either way a rank receives one gradient per step. (Of a
+wide score network's direct head the activations are sent as well, see `fastimpute.ops.shared_score_matching`.)
 
     torchrun --standalone --nproc-per-node 2 --max-restarts 1 fit.py
 

@@ -22,6 +22,7 @@ from fastimpute.train.windows import PatchSampler
 
 ScoreNet = EnergyMLP | ScoreMLP
 HALVES = 2  # of a batch of the energy head, differentiated side by side
+SHARED_WIDTH = 512  # of a direct head whose step replicas share; 256 took a third longer shared, 1024 a quarter less
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def train_score(
 
     While a step descends, the patches of the next are drawn beside it. The gradients of the direct head come from
     `ops.score_matching`, those of the energy head from autograd in two halves side by side: one thread or two give the
-    same bits, and so does any number of replicas: they share the rows and blocks of the direct head's kernel, and the
-    halves of the energy head (two replicas at most have work). On a GPU a step is one piece, one CUDA graph, which
-    every rank replays for itself.
+    same bits, and so does any number of replicas: they share the halves of the energy head (two replicas at most have
+    work), and the rows and blocks of the direct head's kernel where the network is wide; a step of a narrow one each
+    does for itself, sooner than its parts could be sent. On a GPU a step is one piece, one CUDA graph, which every rank
+    replays for itself.
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
@@ -162,13 +164,14 @@ def _differentiate_direct(
     net: ScoreMLP, batch: Batch, threads: int, precision: str, replicas: Replicas
 ) -> tuple[Tensor, Callable[[], None]]:
     modulation = net.modulation(batch.condition)
+    sharers = replicas if net.hidden_dim >= SHARED_WIDTH else ONE
     loss, *gradients, by_modulation = shared_score_matching(
         batch.x,
         batch.target,
         *net.weights(),
         modulation,
         batch.weight,
-        replicas,
+        sharers,
         precision=precision,
         threads=threads,
     )
