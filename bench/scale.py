@@ -5,9 +5,10 @@
     python bench/scale.py kill IN.zarr --times 20 --json bench/results/scale.json
     python bench/scale.py project --json bench/results/scale.json
 
-Runs are child processes, `python -m fastimpute impute`, one thread a process. IN is dropped from the page cache before
-each; the result lies in the folder --scratch (beside IN by default) and is deleted once it is scored against the truth,
-which the seed in IN gives again. Memory is that above a process that has merely imported torch and fastimpute.
+Runs are child processes, `python -m fastimpute impute`, several workers under torchrun, one thread each. IN is dropped
+from the page cache before each; the result lies in the folder --scratch (beside IN by default) and is deleted once it
+is scored against the truth, which the seed in IN gives again. Memory is that of the largest process above one that has
+merely imported torch and fastimpute.
 """
 
 from __future__ import annotations
@@ -53,18 +54,13 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 PROJECTED: dict[str, Callable[[dict[str, Any]], str]] = {
     "cells": lambda row: f"{row['measured_cells']:.3g}",
-    "workers": lambda row: str(row["workers_on_a_machine"]),
     "hours on one": lambda row: f"{row['hours_on_one_machine']:.2f}",
     "s on 64, perfect": lambda row: f"{row['seconds_on_64_machines_perfect']:.0f}",
-    "with losses": lambda row: _number(row.get("seconds_on_64_machines_with_losses"), ".0f"),
-    "2 workers": lambda row: _number(row.get("efficiency_of_two_workers"), ".0%"),
+    "as it is": lambda row: f"{row['seconds_on_64_machines_as_it_is']:.0f}",
+    "2 workers": lambda row: f"{row['efficiency_of_two_workers']:.0%}" if row["efficiency_of_two_workers"] else "-",
     "time per cell, largest / smallest": lambda row: f"{row['time_per_cell']['largest_over_smallest']:.2f}",
     "of processors": lambda row: f"{row['processor_time_per_cell']['largest_over_smallest']:.2f}",
 }
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def line(columns: dict[str, Callable[[dict[str, Any]], str]], row: dict[str, Any] | None = None) -> str:

@@ -183,8 +183,9 @@ def test_kills_are_counted_and_results_compared(
 # ---- what follows from the numbers ---------------------------------------------------------------------------------
 
 
-def measured(cells: float, seconds: float, workers: int = 1) -> dict[str, Any]:
-    return {"method": "linear", "cells": cells, "seconds": seconds, "cpu_seconds": seconds, "workers": workers}
+def measured(cells: float, seconds: float, workers: int = 1, serial: float = 0.0) -> dict[str, Any]:
+    shares = {"scanning": serial / 2, "assembling": serial / 2}
+    return {"cells": cells, "seconds": seconds, "cpu_seconds": seconds, "workers": workers, "shares": shares}
 
 
 def test_flat_is_flat_and_growth_has_its_exponent() -> None:
@@ -200,11 +201,18 @@ def test_the_projection_scales_the_largest_run_to_five_years() -> None:
     from scaling.projection import LARGEST_CA_CELLS, project
 
     tenth = LARGEST_CA_CELLS / 10
-    found = project([measured(1e6, 50.0), measured(tenth, 720.0), measured(tenth, 400.0, workers=2)])
-    assert found["hours_on_one_machine"] == pytest.approx(4000 / 3600)
+    found = project([measured(1e6, 50.0), measured(tenth, 720.0, serial=0.25), measured(tenth, 400.0, workers=2)])
+    assert found["hours_on_one_machine"] == pytest.approx(2)
     assert found["efficiency_of_two_workers"] == pytest.approx(0.9)
-    assert found["seconds_on_64_machines_perfect"] == pytest.approx(4000 / 64)
-    assert found["seconds_on_64_machines_with_losses"] == pytest.approx(4000 / 64 / 0.9**6)
+    assert found["seconds_on_64_machines_perfect"] == pytest.approx(7200 / 64)
+    assert found["seconds_on_64_machines_as_it_is"] == pytest.approx(7200 / 4 + 7200 * 0.75 / 64)
+
+
+def test_nothing_is_projected_from_two_workers_alone() -> None:
+    from scaling.projection import project
+
+    with pytest.raises(ValueError, match="no run of one worker"):
+        project([measured(1e6, 50.0, workers=2)])
 
 
 # ---- from end to end -----------------------------------------------------------------------------------------------

@@ -33,10 +33,13 @@ class Job:
         return self.folder / "log.jsonl"
 
     def command(self) -> list[str]:
-        how = ["--method", self.method, "--memory", self.memory]
-        how += ["--workers", str(self.workers)] if self.workers > 1 else []
-        log = ["--all-missing", "mean_of_neighbors", "--log-json", str(self.log), "--quiet"]
-        return [sys.executable, "-m", "fastimpute", "impute", str(self.source), str(self.target), *how, *log]
+        """One process; several as torchrun starts them."""
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.workers}"]
+        how = ["--method", self.method, "--memory", self.memory, "--all-missing", "mean_of_neighbors"]
+        return [
+            *(sys.executable, *(launcher if self.workers > 1 else []), "-m", "fastimpute", "impute"),
+            *(str(self.source), str(self.target), *how, "--log-json", str(self.log), "--quiet"),
+        ]
 
     def clear(self) -> None:
         """Begin with an empty folder."""
@@ -66,7 +69,5 @@ class Job:
 
 
 def phase_shares(done: dict[str, Any]) -> dict[str, float]:
-    """What part of the work each phase took, by the last line of a log; of several workers, of their time together."""
-    seconds = {phase: float(done[f"seconds_{phase}"]) for phase in PHASES}
-    whole = max(sum(seconds.values()), done["seconds"])
-    return {phase: value / whole for phase, value in seconds.items()}
+    """What part of its time each phase took or waited for, by the last line of a log; of several workers the first."""
+    return {phase: float(done[f"seconds_{phase}"]) / done["seconds"] for phase in PHASES}

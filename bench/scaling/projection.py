@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,12 @@ import numpy as np
 
 LARGEST_CA_CELLS = 8600 * 1826 * 288  # sensors, days of 2017 to 2021, steps of five minutes
 MACHINES = 64
+SERIAL = ("scanning", "assembling")  # phases that one process does for all
 ASSUMPTIONS = (
-    "time per cell stays what it was at the largest size measured",
-    "the machines are like this one, and each reads and writes its part as fast as this one does its disk",
+    "time per cell, and the part of it that each phase takes, stay what they were at the largest size measured",
+    "the machines are like this one, with one worker each, and reach the data as fast as this one does its disk",
     "'perfect': 64 machines share the cells evenly and lose nothing by it",
-    "'with losses': each of the six doublings to 64 loses as much as going from 1 worker to 2 did here",
+    "'as it is': scanning and assembling are not shared, all else is",
 )
 
 
@@ -40,34 +40,25 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Time for LargeST-CA, and how flat the time per cell was.
 
     Args:
-        runs: of one method at different sizes, with one worker and perhaps with two; those of the largest size count.
+        runs: of one method at different sizes, with one worker and perhaps with two.
 
     Raises:
-        ValueError: the largest size has no run of one worker.
-
-    Example:
-        >>> found = project([{"cells": 4522636800, "seconds": 7200.0, "cpu_seconds": 7100.0, "workers": 1}])
-        >>> found["hours_on_one_machine"], found["seconds_on_64_machines_perfect"]
-        (2.0, 112.5)
+        ValueError: there is no run of one worker.
     """
-    largest = max(run["cells"] for run in runs)
-    at_largest = {run["workers"]: run for run in runs if run["cells"] == largest}
-    if 1 not in at_largest:
-        raise ValueError(f"no run of {largest} cells with one worker to project from")
-    alone = [run for run in runs if run["workers"] == 1]
-    fastest = min(at_largest.values(), key=lambda run: run["seconds"])
-    seconds = fastest["seconds"] / largest * LARGEST_CA_CELLS
-    found = {
+    alone = {run["cells"]: run for run in runs if run["workers"] == 1}
+    if not alone:
+        raise ValueError("there is no run of one worker to project from")
+    largest = alone[max(alone)]
+    seconds = largest["seconds"] / largest["cells"] * LARGEST_CA_CELLS
+    serial = sum(largest["shares"][phase] for phase in SERIAL)
+    pairs = [(alone[run["cells"]], run) for run in runs if run["workers"] == 2 and run["cells"] in alone]
+    return {
         "cells": LARGEST_CA_CELLS,
-        "measured_cells": largest,
-        "workers_on_a_machine": fastest["workers"],
+        "measured_cells": largest["cells"],
         "hours_on_one_machine": seconds / 3600,
         "seconds_on_64_machines_perfect": seconds / MACHINES,
-        "time_per_cell": flatness(alone, "seconds"),
-        "processor_time_per_cell": flatness(alone, "cpu_seconds"),
+        "seconds_on_64_machines_as_it_is": seconds * (serial + (1 - serial) / MACHINES),
+        "efficiency_of_two_workers": efficiency(*max(pairs, key=lambda pair: pair[0]["cells"])) if pairs else None,
+        "time_per_cell": flatness(list(alone.values()), "seconds"),
+        "processor_time_per_cell": flatness(list(alone.values()), "cpu_seconds"),
     }
-    if 2 in at_largest:
-        kept = min(efficiency(at_largest[1], at_largest[2]), 1.0)
-        found["efficiency_of_two_workers"] = kept
-        found["seconds_on_64_machines_with_losses"] = seconds / MACHINES / kept ** math.log2(MACHINES)
-    return found
