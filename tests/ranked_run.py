@@ -16,12 +16,13 @@ from array_tables import ArraySource, NpySink
 from numpy.typing import NDArray
 
 import fastimpute as fi
+from fastimpute import cli
 from fastimpute.distributed.torchrun import joined, run_ranked
 from fastimpute.imputer import BaseImputer
 from fastimpute.stream import tiles as tiling
 from fastimpute.stream.wish import Wish
 
-CONTEXT_CELLS, WIDEST = 1500, 8
+SMALL_TILES = {"CONTEXT_CELLS": 1500, "WIDEST": 8, "LEAST_ROWS": 20}  # that a small table has several of
 IMPUTERS: dict[str, Callable[[], BaseImputer[Any]]] = {
     "linear": fi.LinearImputer,
     "spirit": partial(fi.SPIRITImputer, window=6, neighbors=2, train_steps=6, hidden_dim=16, loops=1, random_state=0),
@@ -30,6 +31,12 @@ IMPUTERS: dict[str, Callable[[], BaseImputer[Any]]] = {
 
 def wish(method: str) -> Wish:
     return Wish("table.npy", {"size": 1}, {}, IMPUTERS[method](), None, None, memory=10**8, seed=0)
+
+
+def cut_small() -> None:
+    """From now on this process cuts tables into small tiles."""
+    for name, value in SMALL_TILES.items():
+        setattr(tiling, name, value)
 
 
 class FaultySource(ArraySource):
@@ -56,12 +63,18 @@ def opened(options: argparse.Namespace, spool: Path) -> ArraySource:
     return FaultySource(cells, dies=dies, pieces=options.pieces) if dies or fails else ArraySource(cells)
 
 
-def rank_of_many(variables: dict[str, str], arguments: list[str], outputs: tuple[Path, Path]) -> None:
-    """Be a rank in a forked process."""
+def rank_of_many(
+    variables: dict[str, str], arguments: list[str], outputs: tuple[Path, Path], command_line: bool
+) -> None:
+    """Be a rank in a forked process: this script, or the package's own command line."""
     os.environ |= variables
     for descriptor, output in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), descriptor)
-    main(arguments)
+    if command_line:
+        sys.argv = ["fastimpute", "impute", *arguments]
+        cli.main()
+    else:
+        main(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--unreadable", type=int)
     parser.add_argument("--pieces", type=int, default=3)
     options = parser.parse_args(arguments)
-    tiling.CONTEXT_CELLS, tiling.WIDEST = CONTEXT_CELLS, WIDEST
+    cut_small()
     try:
         with joined() as ranks:
             summary = run_ranked(

@@ -17,12 +17,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 from array_tables import ArraySource, NpySink
+from click.testing import CliRunner
 from distributed import Client, LocalCluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from ranked_run import SMALL_TILES, cut_small
 
 import fastimpute as fi
+from fastimpute.cli import commands
 from fastimpute.distributed.cluster import run_on_cluster
 from fastimpute.distributed.graph import About, scanned
 from fastimpute.imputer import BaseImputer
@@ -33,20 +36,15 @@ from fastimpute.stream.summary import Summary
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish
 
-ROWS, SENSORS, CONTEXT_CELLS, WIDEST = 1400, 21, 1500, 8
+ROWS, SENSORS = 1400, 21
 Cells = NDArray[np.float32]
 INDEX = pd.date_range("2026-01-05", periods=ROWS, freq="15min")
 
 
-def cut_small() -> None:
-    """Tiles that a small table has several of."""
-    tiling.CONTEXT_CELLS, tiling.WIDEST = CONTEXT_CELLS, WIDEST
-
-
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiling, "CONTEXT_CELLS", CONTEXT_CELLS)
-    monkeypatch.setattr(tiling, "WIDEST", WIDEST)
+    for name, value in SMALL_TILES.items():
+        monkeypatch.setattr(tiling, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +59,8 @@ def table() -> Cells:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers, processes of their own."""
-    dask.config.set({"distributed.admin.log-length": 0})
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as connected,
     ):
         yield connected
@@ -307,6 +304,16 @@ def test_impute_files_reads_and_writes_files(table: Cells, tmp_path: Path, clien
     client.run(cut_small)
     np.save(tmp_path / "in.npy", table)
     fi.dask.impute_files(client, tmp_path / "in.npy", tmp_path / "out.npy", fi.LinearImputer(), report=print)
+    assert np.load(tmp_path / "out.npy").tobytes() == by_file(table, tmp_path, wish())[0].tobytes()
+
+
+def test_the_command_line_takes_a_scheduler(table: Cells, tmp_path: Path, client: Client) -> None:
+    client.run(cut_small)
+    np.save(tmp_path / "in.npy", table)
+    address = client.scheduler_info()["address"]
+    line = ["impute", str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), "--method", "linear"]
+    done = CliRunner().invoke(commands, [*line, "--scheduler", address])
+    assert done.exit_code == 0, done.output
     assert np.load(tmp_path / "out.npy").tobytes() == by_file(table, tmp_path, wish())[0].tobytes()
 
 

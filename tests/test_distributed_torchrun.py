@@ -17,6 +17,7 @@ import ranked_run
 from array_tables import ArraySource, NpySink
 from numpy.typing import NDArray
 
+import fastimpute as fi
 from fastimpute.distributed.torchrun import launched
 from fastimpute.stream import tiles as tiling
 from fastimpute.stream.run import run
@@ -47,7 +48,7 @@ class Done:
     complained: str
 
 
-def ranks(world: int, table: Cells, folder: Path, *arguments: str) -> list[Done]:
+def ranks(world: int, table: Cells, folder: Path, *arguments: str, command_line: bool = False) -> list[Done]:
     """Be so many ranks, without a launcher that would end them all, that impute the table into out.npy."""
     np.save(folder / "in.npy", table)
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
@@ -57,7 +58,9 @@ def ranks(world: int, table: Cells, folder: Path, *arguments: str) -> list[Done]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.distributed", "fastimpute.spirit", "fastimpute.distributed.torchrun"])
     started = [
-        context.Process(target=ranked_run.rank_of_many, args=({"RANK": str(rank), **shared}, line, outputs[rank]))
+        context.Process(
+            target=ranked_run.rank_of_many, args=({"RANK": str(rank), **shared}, line, outputs[rank], command_line)
+        )
         for rank in range(world)
     ]
     for process in started:
@@ -80,8 +83,8 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 def alone(cells: NDArray[Any], target: Path, monkeypatch: pytest.MonkeyPatch, method: str = "linear") -> bytes:
     """The bytes of the file that a single process writes."""
     with monkeypatch.context() as patched:
-        patched.setattr(tiling, "CONTEXT_CELLS", ranked_run.CONTEXT_CELLS)
-        patched.setattr(tiling, "WIDEST", ranked_run.WIDEST)
+        for name, value in ranked_run.SMALL_TILES.items():
+            patched.setattr(tiling, name, value)
         run(
             lambda spool: ArraySource(cells),
             ranked_run.wish(method),
@@ -157,6 +160,27 @@ def test_an_output_that_only_has_to_be_put_in_place_is(table: Cells, tmp_path: P
     assert [rank.status for rank in ranks(2, table, tmp_path)] == [0, 0]
     assert (tmp_path / "out.npy").read_bytes() == b"complete"
     assert not folder.exists()
+
+
+def test_the_command_line_of_two_ranks_writes_the_file_of_one(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).normal(size=(8000, 100)).astype(np.float32)
+    table[1::3, ::2] = np.nan
+    first, second = ranks(2, table, tmp_path, "--method", "linear", "--memory", "200MB", command_line=True)
+    assert (first.status, second.status) == (0, 0), first.complained + second.complained
+    assert "cells were missing" in first.said
+    assert second.said + second.complained == ""
+    fi.impute_file(tmp_path / "in.npy", tmp_path / "alone.npy", fi.LinearImputer())
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "alone.npy").read_bytes()
+
+
+def test_bad_input_ends_the_command_line_of_all_ranks_with_one_line(table: Cells, tmp_path: Path) -> None:
+    cells = table.copy()
+    cells[5, 7] = np.inf
+    done = ranks(2, cells, tmp_path, "--method", "linear", command_line=True)
+    assert [rank.status for rank in done] == [2, 2]
+    assert done[0].complained.startswith("fastimpute: column 7 holds an infinity at row 5")
+    assert done[0].complained.count("\n") == 1
+    assert done[1].said + done[1].complained == ""
 
 
 def test_a_process_of_its_own_was_not_launched(monkeypatch: pytest.MonkeyPatch) -> None:

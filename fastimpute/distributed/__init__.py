@@ -1,1 +1,41 @@
-"""One imputation on many processes and machines, under engines that exist: torchrun, Dask, Ray Data."""
+"""One imputation on many processes and machines, under engines that exist: torchrun, Dask, Ray Data.
+
+All of them do the same. A leader looks at the table once and lays down, in a folder beside the output that all workers
+see, what there is to do; workers fit one imputer to each group of sensors and then fill band after band of rows, in any
+order and as often as they like; the leader writes the output from the finished tiles. Whoever is killed, the next one
+goes on, and the result is the bits of a single process. None of the scheduling is done here.
+
+torchrun, whose processes share groups and bands in turn and are started again with `--max-restarts`::
+
+    torchrun --nproc-per-node 8 --max-restarts 3 -m fastimpute impute year.zarr filled.zarr --memory 4GB
+
+Dask, on the workers of a scheduler or within a larger computation on arrays (`fastimpute.distributed.dask`)::
+
+    fastimpute impute year.zarr filled.zarr --scheduler tcp://head:8786
+    filled = fi.dask.impute(xarray.open_zarr("year.zarr").speed)
+
+Ray Data needs no module here: its actors take a `Share`, and its rows are numbers of groups and of bands::
+
+    import ray
+    import fastimpute as fi
+    from fastimpute.distributed.share import Share
+    from fastimpute.files import Reading
+    from fastimpute.stream.run import run
+
+    source, target = Path("/shared/year.zarr"), Path("/shared/filled.zarr")
+
+    class Worker:
+        def __init__(self, share):
+            self.share = share
+
+        def __call__(self, row):
+            return {"cells": getattr(self.share, row["kind"])(row["number"]).cells}
+
+    def work(job, verbose):
+        share = Share(partial(Reading().open, source), job.wish, job.folder.path)
+        for kind, count in (("fit", job.tiles.groups), ("fill", job.tiles.bands)):
+            rows = ray.data.from_items([{"kind": kind, "number": number} for number in range(count)])
+            rows.map(Worker, fn_constructor_args=[share], concurrency=4).materialize()
+
+    fi.impute_file(source, target, fi.SPIRITImputer(random_state=0), runner=partial(run, work=work))
+"""

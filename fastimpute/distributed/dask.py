@@ -59,8 +59,7 @@ def impute(
     Raises:
         TypeError: neither of these types, or a dtype that is not of real numbers.
         ValueError: not two-dimensional, empty, of unknown shape, an imputer without intervals, or time stamps that do
-            not fit the rows or are repeated, unsorted or irregular.
-        ImportError: Dask is not installed.
+            not fit the rows or are repeated, unsorted or irregular; or Dask is not installed.
 
     Example:
         >>> import dask.array as da, fastimpute as fi, numpy as np
@@ -139,8 +138,7 @@ def connected(scheduler: str) -> Iterator[Client]:
     """A client of a Dask scheduler, for the length of the block.
 
     Raises:
-        ValueError: no scheduler answers there, or it has no workers.
-        ImportError: Dask's scheduler is not installed.
+        ValueError: no scheduler answers there, it has no workers, or Dask is not installed.
     """
     _require("distributed")
     from distributed import Client
@@ -219,4 +217,4 @@ def _require(module: str) -> None:
     try:
         import_module(module)
     except ImportError:
-        raise ImportError(f"{module} is not installed: pip install 'fastimpute[distributed]'") from None
+        raise ValueError(f"{module} is not installed: pip install 'fastimpute[distributed]'") from None

@@ -47,7 +47,8 @@ def imputed(cells: da.Array, header: Header, wish: Wish) -> list[da.Array]:
     heights, widths = _lengths(map(tiles.band, range(tiles.bands))), _lengths(map(tiles.group, range(tiles.groups)))
     about = delayed(About(header, tiles, wish), traverse=False)  # travels once, not with every task
     grid = cells.rechunk((heights, widths))
-    contexts = da.overlap.overlap(grid, {0: tiles.halo, 1: 0}, {0: "none", 1: "none"})
+    halo = {0: tiles.halo if tiles.bands > 1 else 0, 1: 0}
+    contexts = da.overlap.overlap(grid, halo, {0: "none", 1: "none"})
     found = scanned(grid, about)
     samples = _each_tile(read_anew(contexts, found), _keep_sample, about=about, found=found)
     models = _each_group(samples, _fit, about=about, found=found)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -43,12 +42,6 @@ class Wish:
     level: float | None
     memory: int
     seed: int
-
-    def silenced(self) -> Wish:
-        """The same, of an imputer that shows no progress: for workers that nobody watches."""
-        if "verbose" not in self.imputer.get_params():
-            return self
-        return replace(self, imputer=copy(self.imputer).set_params(verbose=False))
 
     def tiles(self, header: Header) -> Tiles:
         """The tiling: a fitted imputer knows all sensors, and fills them together."""
