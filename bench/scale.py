@@ -57,10 +57,16 @@ PROJECTED: dict[str, Callable[[dict[str, Any]], str]] = {
     "hours on one": lambda row: f"{row['hours_on_one_machine']:.2f}",
     "s on 64, perfect": lambda row: f"{row['seconds_on_64_machines_perfect']:.0f}",
     "as it is": lambda row: f"{row['seconds_on_64_machines_as_it_is']:.0f}",
-    "2 workers": lambda row: f"{row['efficiency_of_two_workers']:.0%}" if row["efficiency_of_two_workers"] else "-",
+    "2 workers": lambda row: _speedup(row, "with_starting"),
+    "once started": lambda row: _speedup(row, "once_started"),
     "time per cell, largest / smallest": lambda row: f"{row['time_per_cell']['largest_over_smallest']:.2f}",
     "of processors": lambda row: f"{row['processor_time_per_cell']['largest_over_smallest']:.2f}",
 }
+
+
+def _speedup(row: dict[str, Any], which: str) -> str:
+    found = row["speedup_of_two_workers"]
+    return f"{found[which]:.2f} x" if found else "-"
 
 
 def line(columns: dict[str, Callable[[dict[str, Any]], str]], row: dict[str, Any] | None = None) -> str:

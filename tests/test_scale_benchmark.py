@@ -183,9 +183,10 @@ def test_kills_are_counted_and_results_compared(
 # ---- what follows from the numbers ---------------------------------------------------------------------------------
 
 
-def measured(cells: float, seconds: float, workers: int = 1, serial: float = 0.0) -> dict[str, Any]:
-    shares = {"scanning": serial / 2, "assembling": serial / 2}
-    return {"cells": cells, "seconds": seconds, "cpu_seconds": seconds, "workers": workers, "shares": shares}
+def measured(cells: float, seconds: float, workers: int = 1, fitting: float = 0, scanning: float = 0) -> dict[str, Any]:
+    log = {"seconds": seconds, "seconds_fitting": fitting, "seconds_scanning": scanning, "seconds_assembling": scanning}
+    times = {"seconds": seconds, "cpu_seconds": seconds, "log": log}
+    return {"cells": cells, "sensors": 86, "workers": workers, **times}
 
 
 def test_flat_is_flat_and_growth_has_its_exponent() -> None:
@@ -201,11 +202,18 @@ def test_the_projection_scales_the_largest_run_to_five_years() -> None:
     from scaling.projection import LARGEST_CA_CELLS, project
 
     tenth = LARGEST_CA_CELLS / 10
-    found = project([measured(1e6, 50.0), measured(tenth, 720.0, serial=0.25), measured(tenth, 400.0, workers=2)])
+    found = project([measured(1e6, 50.0), measured(tenth, 720.0, scanning=90), measured(tenth, 400.0, workers=2)])
     assert found["hours_on_one_machine"] == pytest.approx(2)
-    assert found["efficiency_of_two_workers"] == pytest.approx(0.9)
+    assert found["speedup_of_two_workers"]["once_started"] == pytest.approx(1.8)
     assert found["seconds_on_64_machines_perfect"] == pytest.approx(7200 / 64)
     assert found["seconds_on_64_machines_as_it_is"] == pytest.approx(7200 / 4 + 7200 * 0.75 / 64)
+
+
+def test_fitting_grows_with_the_sensors_alone() -> None:
+    from scaling.projection import LARGEST_CA_CELLS, project
+
+    found = project([measured(LARGEST_CA_CELLS / 1000, 10.0, fitting=7)])
+    assert found["hours_on_one_machine"] * 3600 == pytest.approx(7 * 100 + 3 * 1000)
 
 
 def test_nothing_is_projected_from_two_workers_alone() -> None:

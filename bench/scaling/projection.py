@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_CA_CELLS = 8600 * 1826 * 288  # sensors, days of 2017 to 2021, steps of five minutes
+LARGEST_CA_SENSORS = 8600
+LARGEST_CA_CELLS = LARGEST_CA_SENSORS * 1826 * 288  # days of 2017 to 2021, steps of five minutes
 MACHINES = 64
 SERIAL = ("scanning", "assembling")  # phases that one process does for all
 ASSUMPTIONS = (
-    "time per cell, and the part of it that each phase takes, stay what they were at the largest size measured",
+    "each phase takes as long as at the largest size measured: fitting for every sensor, the others for every cell",
     "the machines are like this one, with one worker each, and reach the data as fast as this one does its disk",
     "'perfect': 64 machines share the cells evenly and lose nothing by it",
     "'as it is': scanning and assembling are not shared, all else is",
@@ -31,9 +32,12 @@ def flatness(runs: Sequence[dict[str, Any]], seconds: str) -> dict[str, float]:
     return {"largest_over_smallest": float(per_cell.max() / per_cell.min()), "exponent": float(exponent)}
 
 
-def efficiency(one: dict[str, Any], two: dict[str, Any]) -> float:
-    """Of two workers: 1 when they take half the time."""
-    return float(one["seconds"] / two["seconds"] / 2)
+def speedup(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
+    """How much faster two workers are, from start to end and once they have started."""
+    return {
+        "with_starting": float(one["seconds"] / two["seconds"]),
+        "once_started": float(one["log"]["seconds"] / two["log"]["seconds"]),
+    }
 
 
 def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -49,16 +53,18 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not alone:
         raise ValueError("there is no run of one worker to project from")
     largest = alone[max(alone)]
-    seconds = largest["seconds"] / largest["cells"] * LARGEST_CA_CELLS
-    serial = sum(largest["shares"][phase] for phase in SERIAL)
+    cells, log = LARGEST_CA_CELLS / largest["cells"], largest["log"]
+    fitting = log["seconds_fitting"] * LARGEST_CA_SENSORS / largest["sensors"]
+    seconds = fitting + (log["seconds"] - log["seconds_fitting"]) * cells
+    serial = sum(log[f"seconds_{phase}"] for phase in SERIAL) * cells
     pairs = [(alone[run["cells"]], run) for run in runs if run["workers"] == 2 and run["cells"] in alone]
     return {
         "cells": LARGEST_CA_CELLS,
         "measured_cells": largest["cells"],
         "hours_on_one_machine": seconds / 3600,
         "seconds_on_64_machines_perfect": seconds / MACHINES,
-        "seconds_on_64_machines_as_it_is": seconds * (serial + (1 - serial) / MACHINES),
-        "efficiency_of_two_workers": efficiency(*max(pairs, key=lambda pair: pair[0]["cells"])) if pairs else None,
+        "seconds_on_64_machines_as_it_is": serial + (seconds - serial) / MACHINES,
+        "speedup_of_two_workers": speedup(*max(pairs, key=lambda pair: pair[0]["cells"])) if pairs else None,
         "time_per_cell": flatness(list(alone.values()), "seconds"),
         "processor_time_per_cell": flatness(list(alone.values()), "cpu_seconds"),
     }
