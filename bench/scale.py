@@ -159,7 +159,7 @@ def projection(options: argparse.Namespace) -> None:
     found = {name: project(list(alike)) for name, alike in itertools.groupby(runs, kind)}
     keep(options.json, "projection", {"assumptions": ASSUMPTIONS, **found})
     print(*ASSUMPTIONS, sep="\n")
-    width = max(map(len, found))
+    width = max(map(len, found), default=0)
     print(f"{'':{width}}  {line(PROJECTED)}")
     for name, row in found.items():
         print(f"{name:{width}}  {line(PROJECTED, row)}")

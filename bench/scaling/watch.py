@@ -48,18 +48,17 @@ class Cost:
     error: str
 
 
-def watch(command: Sequence[str], folder: Path | None = None) -> Cost:
+def watch(command: Sequence[str]) -> Cost:
     """Run a command, every process of it on one thread, to its end."""
-    with started(command, folder) as (process, error):
+    with started(command) as (process, error):
         begin, peak, together, processes = time.perf_counter(), 0, 0, 0
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             now, marks = resident_bytes(process.pid)
             peak, together, processes = max(peak, *marks), max(together, sum(now)), max(processes, len(now))
             time.sleep(EVERY)
         seconds = time.perf_counter() - begin
-        moved = _counts(
-            Path(f"/proc/{process.pid}/io")
-        )  # of a process that has ended but not been waited for, children included
+        # Ended but not yet waited for: the counts are final, and include those of its children.
+        moved = _counts(Path(f"/proc/{process.pid}/io"))
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         return Cost(
@@ -78,15 +77,11 @@ def watch(command: Sequence[str], folder: Path | None = None) -> Cost:
 
 
 @contextlib.contextmanager
-def started(
-    command: Sequence[str], folder: Path | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
-    """A command under way in a process group of its own, and what it has written to stderr so far; killed whole at the
-    end of the block if it still runs."""
+def started(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """A command under way, and what it has written to stderr so far; what still runs at the block's end is killed."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
-            cwd=folder,
             env=os.environ | ONE_THREAD,
             stdout=subprocess.DEVNULL,
             stderr=errors,
