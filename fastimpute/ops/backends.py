@@ -207,11 +207,14 @@ def _why_missing(backend: str) -> str | None:
     return _WHY_MISSING if backend == "cpu" else _why_no_gpu_kernels(backend)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
 def _why_no_gpu_kernels(backend: str) -> str | None:
     status = probe(backend)
     return None if status.available else status.reason
+
+
+# What torch.compiler.assume_constant_result does, which would load the whole compiler (150 MB) to do it.
+_why_no_gpu_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
