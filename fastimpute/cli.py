@@ -143,12 +143,12 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
     from fastimpute import io
     from fastimpute.intervals import IntervalImputer
 
-    if _wants_tiles(source, **choices):
-        _impute_tiles(source, target, model, level, quiet=quiet, **choices)
-        return
     ends = [] if level is None else [target.with_suffix(f".{end}{target.suffix}") for end in ("lower", "upper")]
     for place in (target, *ends):
         io.check_target(place)
+    if _wants_tiles(source, **choices):
+        _impute_tiles(source, target, model, level, quiet=quiet, **choices)
+        return
     imputer = _imputer(quiet=quiet, **choices) if model is None else _loaded(model, **choices)
     if level is not None and not isinstance(imputer, IntervalImputer):  # said before anything is read
         raise ValueError(f"--interval: {type(imputer).__name__} has no intervals; use --method spirit, gaussian or dit")

@@ -79,7 +79,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         >>> filled = fi.SPIRITImputer(random_state=0).fit_transform(X)  # doctest: +SKIP
     """
 
-    bytes_per_cell = 1200
+    bytes_per_cell = 2100
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from fastimpute.stream import tiles as tiling
 from fastimpute.stream.run import run
 
 ROWS, SENSORS = 1400, 21
-SCRIPT, REPOSITORY = Path(ranked_run.__file__), Path(__file__).resolve().parents[1]
+SCRIPT = Path(ranked_run.__file__)
 Cells = NDArray[np.float32]
 
 
@@ -76,8 +75,7 @@ def ranks(world: int, table: Cells, folder: Path, *arguments: str, command_line:
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(SCRIPT), *arguments]
-    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, env=variables, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def alone(cells: NDArray[Any], target: Path, monkeypatch: pytest.MonkeyPatch, method: str = "linear") -> bytes:

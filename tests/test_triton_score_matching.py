@@ -17,6 +17,7 @@ from fastimpute.kernels.matrix import padded
 from fastimpute.nn import ScoreMLP
 from fastimpute.ops import backends
 from fastimpute.ops.score_matching import _triton_refusal
+from fastimpute.train.data_parallel import ONE
 from fastimpute.train.score_matching import Batch, _differentiate
 
 FLOATS = {
@@ -113,7 +114,7 @@ def test_a_gpus_tensors_go_to_triton_by_themselves(monkeypatch: pytest.MonkeyPat
     net = ScoreMLP(8, 3, 64).to("meta")
     batch = Batch(*(torch.empty(32, size, device="meta") for size in (8, 8, 1)), torch.empty(2, 3, device="meta"), None)
     with crew() as workers:
-        loss, finish = _differentiate(net, batch, workers, "bf16")
+        loss, finish = _differentiate(net, batch, workers, "bf16", ONE)
         finish()
     assert loss.shape == ()
     assert {parameter.grad.device.type for parameter in net.parameters() if parameter.grad is not None} == {"meta"}

@@ -74,8 +74,9 @@ def shared_score_matching(
     parts = (x, target, w1, b1, w2, b2, w3, b3, modulation, weight)
     check_step(*parts)
     tensors = dict(zip(("x", "target", "w1", "b1", "w2", "b2", "w3", "b3", "modulation", "weight"), parts, strict=True))
-    chosen = backends.choose(OP, "auto", tensors, {"cpu": lambda: refusal(tensors, w1.shape[0], precision)})
-    if sharers.count == 1 or chosen != "cpu" or backends.isa() == "ref":
+    whole = sharers.count == 1 or not x.is_cpu or backends.isa() == "ref"
+    refusals = {"cpu": lambda: refusal(tensors, w1.shape[0], precision)}
+    if whole or backends.choose(OP, "auto", tensors, refusals) != "cpu":
         return score_matching(*parts, precision=precision, threads=threads)
     with torch.no_grad():
         dense = [part.contiguous() for part in parts[2:9] if part is not None]

@@ -22,7 +22,7 @@ from fastimpute.stream.assemble import assemble
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.fill import fill_tile, tables_of
 from fastimpute.stream.folder import SCAN, Order, WorkFolder
-from fastimpute.stream.memory import check_memory, strip_bytes
+from fastimpute.stream.memory import check_memory, give_back, strip_bytes
 from fastimpute.stream.models import fit_group, is_dead
 from fastimpute.stream.scan import Scan, scan
 from fastimpute.stream.strips import Strip, read_ahead, strips
@@ -134,6 +134,7 @@ def fit_models(job: Job, groups: Iterable[int], advance: Callable[[], None]) -> 
         if not place.is_file() and not is_dead(job.found, job.tiles, group):
             with job.clock.spent("fitting"):
                 _model(job, group).save(place)
+                give_back()
             job.log({"event": "fitted", "group": group})
         advance()
 
@@ -165,6 +166,7 @@ def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -
                     if pending is not None:
                         pending.result()
                     pending = writer.submit(_keep, job, tile, values)
+                give_back()
                 advance(tile.cells)
         if pending is not None:
             with job.clock.spent("writing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -36,6 +37,12 @@ def default_memory() -> int:
     with contextlib.suppress(OSError, ValueError):  # no container, or no limit ("max")
         has = min(has, int(CGROUP_LIMIT.read_text()))
     return has // 4
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system; glibc keeps most of it, in pieces too small for the next tile."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def strip_bytes(memory: int) -> int:

@@ -46,8 +46,8 @@ def strips(tiles: Sequence[Tile], size: int, itemsize: int) -> Iterator[Strip]:
 
     Example:
         >>> from fastimpute.stream.tiles import Tiles
-        >>> row = list(Tiles.of(1000, 384).of_band(0))
-        >>> [len(strip.tiles) for strip in strips(row, size=3 * 1000 * 96 * 4, itemsize=4)]
+        >>> row = list(Tiles.of(1000, 256).of_band(0))
+        >>> [len(strip.tiles) for strip in strips(row, size=3 * 1000 * 64 * 4, itemsize=4)]
         [3, 1]
     """
     begun: list[Tile] = []

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-WIDEST = 96  # sensors of a group
-CONTEXT_CELLS = 250_000  # bounds the memory of a tile, and still holds a week of a group at five minutes
+WIDEST = 64  # sensors of a group
+CONTEXT_CELLS = 180_000  # bounds the memory of a tile, and still holds a week of a group at five minutes
 LEAST_ROWS = 500  # of a context, where all sensors have to stay together: some windows of any model
 HALO = 0.1  # of the rows of a context, at either end
 
@@ -84,7 +84,7 @@ class Tiles:
         Example:
             >>> year = Tiles.of(105_120, 8_600)
             >>> year.bands, year.groups, year.halo
-            (51, 90, 260)
+            (47, 135, 281)
         """
         groups = math.ceil(sensors / WIDEST) if groups is None else groups
         context = max(LEAST_ROWS, CONTEXT_CELLS // math.ceil(sensors / groups))
