@@ -62,8 +62,10 @@ def ranks(world: int, table: Cells, folder: Path, *arguments: str, command_line:
         )
         for rank in range(world)
     ]
-    for process in started:
-        process.start()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONSAFEPATH", "1")  # the installed package, not the sources in the working folder
+        for process in started:
+            process.start()
     for process in started:
         process.join()
     return [
