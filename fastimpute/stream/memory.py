@@ -27,7 +27,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?[iI]?)[bB]?\s*", text)
     if match is None or match[2].upper() not in UNITS or not float(match[1]) > 0:
-        raise ValueError(f"expected a size such as 512MB or 2GiB, got {text!r}")
+        raise ValueError(f"memory: expected a size such as 512MB or 2GiB, got {text!r}")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
