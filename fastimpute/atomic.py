@@ -36,9 +36,9 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
         _set_usual_mode(aside, target)
-        _flush(aside)
+        flush(aside)
         aside.replace(target)
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         raise ValueError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
@@ -68,8 +68,7 @@ def folder_written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
         aside.chmod(0o777 & ~_umask())
-        for place in (*aside.rglob("*"), aside):
-            _flush(place)
+        flush_all(aside)
         if target.exists():
             target.rename(before)
         try:
@@ -78,7 +77,7 @@ def folder_written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
             if before.exists():
                 before.rename(target)
             raise
-        _flush(target.parent)
+        flush(target.parent)
     except OSError as error:
         raise ValueError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
@@ -119,7 +118,14 @@ def _umask() -> int:
     return umask
 
 
-def _flush(path: Path) -> None:
+def flush_all(path: Path) -> None:
+    """Have a file, or a folder and all in it, on the disk."""
+    for place in (*path.rglob("*"), path):
+        flush(place)
+
+
+def flush(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

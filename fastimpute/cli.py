@@ -31,7 +31,6 @@ METHODS = {
     "dit": "DiTImputer",
     "linear": "LinearImputer",
 }
-ZEROS_WORTH_A_WORD = 0.01
 LARGE_FILE = 64_000_000  # bytes, from which on a table is imputed in tiles
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -141,11 +140,10 @@ METHOD = _options(
 def impute(source: Path, target: Path, model: Path | None, level: float | None, quiet: bool, **choices: Any) -> None:
     """Fill the gaps of IN and write the result to OUT (.csv .parquet .npz .npy .h5 .zarr)."""
     from fastimpute import io
+    from fastimpute.files import places_of
     from fastimpute.intervals import IntervalImputer
 
-    ends = [] if level is None else [target.with_suffix(f".{end}{target.suffix}") for end in ("lower", "upper")]
-    for place in (target, *ends):
-        io.check_target(place)
+    _, *ends = places_of(target, level)
     if _wants_tiles(source, **choices):
         _impute_tiles(source, target, model, level, quiet=quiet, **choices)
         return
@@ -419,7 +417,11 @@ def _read(source: Path, zeros_as_missing: bool, key: str | None, channel: int, q
 
     table = io.read(source, key=key, channel=channel)
     zeros = io.describe_zeros(table.data)
-    if zeros is not None and not quiet and (zeros_as_missing or io.zero_share(table.data) >= ZEROS_WORTH_A_WORD):
+    if (
+        zeros is not None
+        and not quiet
+        and (zeros_as_missing or io.zero_share(table.data) >= io.zeros.ZEROS_WORTH_A_WORD)
+    ):
         treated = "treated as missing" if zeros_as_missing else "kept; --zeros-as-missing fills them"
         click.echo(f"{source.name}: {zeros}: {treated}", err=True)
     return table.holding(io.zeros_to_missing(table.data)) if zeros_as_missing else table

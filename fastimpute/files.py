@@ -20,6 +20,7 @@ from fastimpute.intervals import IntervalImputer
 from fastimpute.io import ZeroCount, check_target
 from fastimpute.io.sink import open_sink
 from fastimpute.io.source import open_source, stamp
+from fastimpute.io.zeros import ZEROS_WORTH_A_WORD
 from fastimpute.saved import load
 from fastimpute.stream.folder import WorkFolder
 from fastimpute.stream.job import Log
@@ -29,7 +30,6 @@ from fastimpute.stream.summary import Summary
 from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.wish import Wish
 
-ZEROS_WORTH_A_WORD = 0.01
 Runner = Callable[..., Summary | None]
 
 
@@ -130,11 +130,7 @@ def prepare(
     Raises:
         ValueError: see `impute_file`.
     """
-    place = Path(target)
-    ends = [] if level is None else ["lower", "upper"]
-    targets = [place, *(place.with_suffix(f".{end}{place.suffix}") for end in ends)]
-    for place in targets:
-        check_target(place)
+    targets = places_of(Path(target), level)
     if not isinstance(imputer, BaseImputer):
         imputer = load(imputer)
     if level is not None and not isinstance(imputer, IntervalImputer):
@@ -152,6 +148,19 @@ def prepare(
         seed=seed_of(imputer.get_params().get("random_state")),
     )
     return wish, targets
+
+
+def places_of(target: Path, level: float | None) -> list[Path]:
+    """The output, and beside it the ends of its intervals where there is a level.
+
+    Raises:
+        ValueError: one of them cannot be written.
+    """
+    ends = () if level is None else ("lower", "upper")
+    places = [target, *(target.with_suffix(f".{end}{target.suffix}") for end in ends)]
+    for place in places:
+        check_target(place)
+    return places
 
 
 def digest_of(imputer: BaseImputer[Any]) -> str:

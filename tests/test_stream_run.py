@@ -368,3 +368,33 @@ def test_the_summary_names_the_longest_gap(table: NDArray[np.float32], tmp_path:
     assert summary.longest_gaps[0][1] >= 80
     assert summary.missing == np.isnan(table).sum()
     assert "longest gaps: s3" in str(summary)
+
+
+def test_a_disk_that_is_full_when_the_output_is_written_keeps_all_tiles(
+    table: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(sink: NpySink, cells: NDArray[Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=r"out\.npy: No space left on device; finished"),
+    ):
+        patch.setattr(NpySink, "append", full)
+        imputed(table, tmp_path / "out.npy")
+    assert not (tmp_path / "out.npy").exists()
+    assert len(list((tmp_path / "out.npy.partial" / "tiles").iterdir())) == Tiles.of(ROWS, SENSORS).count
+    assert imputed(table, tmp_path / "out.npy") is not None
+
+
+def test_a_complete_output_of_other_settings_is_not_put_in_place(
+    table: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: WorkFolder, targets: list[Path]) -> None:
+        raise Broken
+
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(jobs, "put_in_place", broken)
+        imputed(table, tmp_path / "out.npy")
+    with pytest.raises(ValueError, match=r"method\.seed was 0 and is 3"):
+        imputed(table, tmp_path / "out.npy", wish(seed=3))

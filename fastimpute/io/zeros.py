@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.table import Data
 
+ZEROS_WORTH_A_WORD = 0.01  # share of the cells from which on the user is told
 LONG_RUN = 12  # steps: an hour at five minutes
 
 

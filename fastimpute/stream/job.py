@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastimpute.atomic import flush, flush_all
 from fastimpute.imputer import BaseImputer
 from fastimpute.saved import load
 from fastimpute.stream.assemble import assemble
@@ -194,11 +195,17 @@ def complete(job: Job, targets: list[Path], open_sink: OpenSink, advance: Callab
                 advance(rows * job.tiles.sensors)
             for sink in sinks:
                 sink.close()
+            for aside in asides:
+                flush_all(aside)
+            job.folder.assembled.touch()
+            flush(job.folder.path)
         except BaseException as error:
             for sink in sinks:
                 sink.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, OSError):
+                told = f"{error.strerror or error}; finished tiles are kept in {job.folder.path}"
+                raise ValueError(f"cannot write {targets[0]}: {told}") from None
             raise
-        job.folder.assembled.touch()
         put_in_place(job.folder, targets)
 
 
@@ -213,6 +220,7 @@ def put_in_place(folder: WorkFolder, targets: list[Path]) -> None:
                 _delete(folder.path / "replaced")
                 target.rename(folder.path / "replaced")
             aside.replace(target)
+            flush(target.parent)
         except OSError as error:
             raise ValueError(f"cannot write {target}: {error.strerror}; it is complete in {folder.path}") from None
     folder.remove()

@@ -13,7 +13,8 @@ from fastimpute.stream.folder import WorkFolder
 from fastimpute.stream.job import Job, Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.table import Cells, Source
-from fastimpute.stream.wish import Wish
+from fastimpute.stream.tiles import Tiles
+from fastimpute.stream.wish import Wish, check_settings
 
 OpenSource = Callable[[Path], Source]
 Work = Callable[[Job, bool], None]
@@ -67,6 +68,9 @@ def run(
     with contextlib.ExitStack() as held:
         held.enter_context(folder.locked())
         if folder.assembled.exists():
+            earlier = folder.read_order()
+            if earlier is not None:
+                check_settings(earlier, wish.order(Tiles(**earlier.tiles)), folder)
             put_in_place(folder, targets)
             return None
         try:
