@@ -15,9 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastimpute.io.pieces.long import LongTable
-from fastimpute.io.pieces.table import Header, Source, bounds
+from fastimpute.io.pieces.table import (
+    bounds,
+)
 from fastimpute.io.sizes import check_claim
 from fastimpute.io.stampfaults import describe_faults, first_fault, ticks, usual_step
+from fastimpute.stream.table import Header, Source
 from fastimpute.timestamps import check_timestamps
 
 MOST_EMPTY = 1000  # grid rows for each row of the table

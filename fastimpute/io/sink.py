@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fastimpute.io.pieces.table import Header, Sink
 from fastimpute.io.source import pieces_of
+from fastimpute.stream.table import Header, Sink
 
 __all__ = ["Sink", "open_sink"]
 

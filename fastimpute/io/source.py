@@ -8,8 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from fastimpute.io.pieces.table import Header, Request, Sink, Source
+from fastimpute.io.pieces.table import (
+    Request,
+)
 from fastimpute.io.table import Choice, check_there
+from fastimpute.stream.table import Header, Sink, Source
 
 __all__ = ["Header", "Source", "open_source", "stamp"]
 

@@ -10,9 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastimpute.io.pieces import zarr as pieces
-from fastimpute.io.pieces.table import Header, Request
+from fastimpute.io.pieces.table import (
+    Request,
+)
 from fastimpute.io.sizes import check_memory
 from fastimpute.io.table import Choice, Data, Table
+from fastimpute.stream.table import Header
 
 
 def read(path: Path, choice: Choice) -> Table:

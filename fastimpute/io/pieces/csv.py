@@ -18,15 +18,13 @@ from fastimpute.io.pieces.npy import MappedTable, laid_aside, write_pieces
 from fastimpute.io.pieces.stamps import StampParser, StampTexts
 from fastimpute.io.pieces.table import (
     BlockSink,
-    Header,
     Request,
-    Sink,
-    Source,
     as_stored,
     check_exact,
     next_of,
     piece_rows,
 )
+from fastimpute.stream.table import Header, Sink, Source
 
 UNNAMED = "Unnamed: 0"
 

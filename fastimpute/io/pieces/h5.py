@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 
 from fastimpute.io.h5 import CUSTOMARY, arrays_of, check_sizes, frames_of, refuse_pickled_code
 from fastimpute.io.pieces.npy import check_numbers, check_table
-from fastimpute.io.pieces.table import BlockSink, Header, Request, Sink, StoredTable, as_stored, floating, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Request,
+    StoredTable,
+    as_stored,
+    piece_rows,
+)
 from fastimpute.io.table import choose_key
+from fastimpute.stream.table import Header, Sink, floating
 
 PYTABLES = threading.RLock()  # PyTables keeps one state for all files
 

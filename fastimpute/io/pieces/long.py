@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_spool, laid_aside, mapped, reserve
 from fastimpute.io.pieces.stamps import StampParser, StampTexts
-from fastimpute.io.pieces.table import BlockSink, Header, Request, check_exact, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Request,
+    check_exact,
+    piece_rows,
+)
+from fastimpute.stream.table import Header
 
 SENSORS = ("sensor_id", "sensor", "station_id", "station", "unique_id", "detector_id", "detector", "detid", "id")
 TIMES = ("timestamp", "sample_date", "ds", "time", "date", "datetime")

@@ -17,8 +17,15 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastimpute.io.pieces.table import BlockSink, Header, Request, StoredTable, as_stored, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Request,
+    StoredTable,
+    as_stored,
+    piece_rows,
+)
 from fastimpute.io.sizes import check_claim, check_room
+from fastimpute.stream.table import Header
 
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 

@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 
 from fastimpute.io.npz import CUSTOMARY, stored_members
 from fastimpute.io.pieces.npy import ArrayFile, MappedTable, Stored, check_numbers, check_spool, check_table, laid_aside
-from fastimpute.io.pieces.table import BlockSink, Header, Request, as_stored, next_of, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Request,
+    as_stored,
+    next_of,
+    piece_rows,
+)
 from fastimpute.io.table import choose_key
+from fastimpute.stream.table import Header
 
 COPIED = 2**20  # bytes at a time
 

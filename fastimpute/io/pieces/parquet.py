@@ -17,18 +17,15 @@ from fastimpute.io.pieces.npy import MappedTable, Stored, check_spool, laid_asid
 from fastimpute.io.pieces.stamps import StampParser
 from fastimpute.io.pieces.table import (
     BlockSink,
-    Header,
     Request,
-    Sink,
-    Source,
     StoredTable,
     as_stored,
     check_exact,
-    floating,
     next_of,
     piece_rows,
 )
 from fastimpute.io.sizes import check_claim
+from fastimpute.stream.table import Header, Sink, Source, floating
 
 GROUP_CELLS = 2**24  # of a row group that is read at once
 WRITTEN_CELLS = 2**23  # of a row group that is written

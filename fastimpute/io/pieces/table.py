@@ -14,24 +14,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.table import Choice
 from fastimpute.layouts import clip_to
-from fastimpute.stream.table import Header, Sink, Source, floating
-
-__all__ = [
-    "PIECE_CELLS",
-    "BlockSink",
-    "Header",
-    "Request",
-    "Sink",
-    "Source",
-    "StoredTable",
-    "as_stored",
-    "bounds",
-    "check_exact",
-    "first_line",
-    "floating",
-    "next_of",
-    "piece_rows",
-]
+from fastimpute.stream.table import Header
 
 Piece = TypeVar("Piece", bound=Sized)
 PIECE_CELLS = 2**21  # cells converted at a time

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from fastimpute.io.csv import check_numbers
 from fastimpute.io.pieces.npy import ArraySink, MappedTable, Stored, laid_aside, mapped, read_stored, write_pieces
-from fastimpute.io.pieces.table import Header, Request, piece_rows
+from fastimpute.io.pieces.table import (
+    Request,
+    piece_rows,
+)
 from fastimpute.io.sizes import check_claim
+from fastimpute.stream.table import Header
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastimpute.io.pieces.npy import check_numbers, check_table
-from fastimpute.io.pieces.table import BlockSink, Header, Request, StoredTable, as_stored, piece_rows
+from fastimpute.io.pieces.table import (
+    BlockSink,
+    Request,
+    StoredTable,
+    as_stored,
+    piece_rows,
+)
 from fastimpute.io.sizes import check_claim, check_memory
 from fastimpute.io.table import choose_key
+from fastimpute.stream.table import Header
 
 CUSTOMARY = ("data", "speed", "flow", "X")
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
