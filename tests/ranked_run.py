@@ -6,10 +6,12 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from array_tables import ArraySource, NpySink
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 import fastimpute as fi
 from fastimpute import cli
+from fastimpute.distributed.ranks import Ranks
 from fastimpute.distributed.torchrun import joined, run_ranked
 from fastimpute.imputer import BaseImputer
 from fastimpute.stream import tiles as tiling
@@ -52,6 +55,19 @@ class FaultySource(ArraySource):
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError(f"rows {rows.start} to {rows.stop} are damaged")
         return super().read(rows, columns)
+
+
+def rank_without_work(variables: dict[str, str], delay: float) -> None:
+    """Be a rank that has nothing to do, and looks at the store so many seconds late."""
+    os.environ |= variables
+    knows = Ranks.knows
+
+    def late(ranks: Ranks, what: str) -> bool:
+        time.sleep(delay)
+        return knows(ranks, what)
+
+    with mock.patch.object(Ranks, "knows", late), joined():
+        pass
 
 
 def opened(options: argparse.Namespace, spool: Path) -> ArraySource:

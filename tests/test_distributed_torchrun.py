@@ -6,6 +6,7 @@ import multiprocessing
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,27 @@ class Done:
 def ranks(world: int, table: Cells, folder: Path, *arguments: str, command_line: bool = False) -> list[Done]:
     """Be so many ranks, without a launcher that would end them all, that impute the table into out.npy."""
     np.save(folder / "in.npy", table)
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     line = [str(folder / "in.npy"), str(folder / "out.npy"), *arguments]
     outputs = [(folder / f"said-{rank}", folder / f"complained-{rank}") for rank in range(world)]
+    statuses = forked(ranked_run.rank_of_many, [(line, pair, command_line) for pair in outputs])
+    return [
+        Done(status, *(output.read_text() for output in pair)) for status, pair in zip(statuses, outputs, strict=True)
+    ]
+
+
+def forked(rank_of_many: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[int | None]:
+    """Run a function in as many ranks as there are arguments, and wait for them.
+
+    Returns:
+        How each of them ended.
+    """
+    shared = {"WORLD_SIZE": str(len(arguments)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     # One process has imported everything; every rank is forked from it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.distributed", "fastimpute.spirit", "fastimpute.distributed.torchrun"])
     started = [
-        context.Process(
-            target=ranked_run.rank_of_many, args=({"RANK": str(rank), **shared}, line, outputs[rank], command_line)
-        )
-        for rank in range(world)
+        context.Process(target=rank_of_many, args=({"RANK": str(rank), **shared}, *own))
+        for rank, own in enumerate(arguments)
     ]
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONSAFEPATH", "1")  # the installed package, not the sources in the working folder
@@ -68,10 +79,7 @@ def ranks(world: int, table: Cells, folder: Path, *arguments: str, command_line:
             process.start()
     for process in started:
         process.join()
-    return [
-        Done(process.exitcode, *(output.read_text() for output in pair))
-        for process, pair in zip(started, outputs, strict=True)
-    ]
+    return [process.exitcode for process in started]
 
 
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -149,6 +157,11 @@ def test_a_failing_rank_ends_all_and_rank_0_alone_says_why(
     assert done[0].complained.startswith(message)
     assert [rank.complained for rank in done[1:]] == ["", ""]
     assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_rank_0_stays_until_the_others_are_done_with_the_store_that_it_holds(late: int) -> None:
+    assert forked(ranked_run.rank_without_work, [(0.3 * (rank == late),) for rank in range(2)]) == [0, 0]
 
 
 def test_an_output_that_only_has_to_be_put_in_place_is(table: Cells, tmp_path: Path) -> None:

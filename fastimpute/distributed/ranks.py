@@ -14,6 +14,7 @@ from typing import Any, Self
 BAD_INPUT, FAILED = 2, 1
 PATIENCE = timedelta(days=365)  # the others may be at work for long; one that is gone is noticed at once
 WATCH_SECONDS = 0.02  # signals reach Python only between two looks at a barrier
+LEAVE_SECONDS = 10  # enough to look at the store once more; a rank that is gone never says so
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,15 @@ class Ranks:
                 self._wait()
         return next(self._failures())
 
+    def leave(self) -> None:
+        """The last word to the store. Without torchrun rank 0 holds it and takes it along, so rank 0 goes last."""
+        if self.rank:
+            self._store.add("left", 1)
+            return
+        end = time.monotonic() + LEAVE_SECONDS
+        while self._store.add("left", 0) < self.world - 1 and time.monotonic() < end:
+            time.sleep(WATCH_SECONDS)
+
     def _failures(self) -> Iterator[Failure]:
         for rank in range(self.world):
             if self.knows(f"failed/{rank}"):
@@ -167,10 +177,12 @@ def joined() -> Iterator[Ranks]:
         try:
             yield ranks
             ranks.meet()
+            ranks.leave()
         except LostRank:
             raise
         except Exception as error:
             failure = ranks.agree(error)
+            ranks.leave()
             if failure.rank == ranks.rank and (ranks.rank == 0 or not failure.bad_input):
                 raise
             if ranks.rank == 0:
