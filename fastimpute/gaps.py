@@ -113,7 +113,7 @@ def hold_out_stretches(missing: Mask, rows: npt.NDArray[np.int64], stretches: in
 
 
 def _hold_points(seen: Mask, goal: int, rng: np.random.Generator) -> Mask:
-    held = np.zeros_like(seen)
+    held = np.zeros(seen.shape, bool)  # C-contiguous, whatever `seen` is: its ravel has to be a view
     usable = np.flatnonzero(seen.ravel())
     held.ravel()[rng.choice(usable, goal, replace=False)] = True
     held &= seen.sum(0) > 2 * held.sum(0)

@@ -103,3 +103,10 @@ def test_cells_held_out_lie_in_long_gaps_as_often_as_missing_ones_do() -> None:
     ]
     assert far[0] > 0.3
     assert abs(far[1] - far[0]) < 0.1
+
+
+def test_the_layout_of_the_mask_in_memory_changes_nothing() -> None:
+    missing = np.random.default_rng(0).random((300, 4)) < 0.3
+    held = hold_out(missing)
+    assert held.any()
+    np.testing.assert_array_equal(hold_out(np.asfortranarray(missing)), held)
