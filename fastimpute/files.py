@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastimpute.arguments import seed_of
 from fastimpute.atomic import check_place
 from fastimpute.imputer import BaseImputer
@@ -67,9 +70,10 @@ def impute_file(
 ) -> Summary | None:
     """Impute a file of any size in bounded memory; whatever breaks it off, the same call goes on where it stopped.
 
-    The table is cut into tiles of some days of some dozen neighbouring sensors. One imputer is fitted to each group of
-    sensors, on rows drawn by lot, and fills its tiles one by one; beside the output a folder `<target>.partial` keeps
-    what is finished. The result is the same bits whatever the memory, the format's chunks and the interruptions.
+    The table is cut into tiles of some days of some dozen sensors that move together. One imputer is fitted to each
+    group of sensors, on rows drawn by lot, and fills its tiles one by one; beside the output a folder
+    `<target>.partial` keeps what is finished. The result is the same bits whatever the memory, the format's chunks and
+    the interruptions.
 
     Args:
         source: a .csv, .parquet, .npz, .npy, .h5 file or a .zarr folder.
@@ -185,7 +189,7 @@ class Zeros:
         self.count = ZeroCount(source.header.sensors)
         return source
 
-    def add(self, cells: Cells, columns: slice) -> None:
+    def add(self, cells: Cells, columns: NDArray[np.int64]) -> None:
         """Count some cells."""
         assert self.count is not None
         self.count.add(cells, columns)

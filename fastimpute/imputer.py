@@ -36,6 +36,7 @@ class BaseImputer(ABC, Generic[State]):
 
     Attributes:
         bytes_per_cell: memory that fitting or filling takes at most, beside the table, per cell of it.
+        relates_sensors: whether a sensor's gaps are filled from other sensors too.
         n_features_in_: number of sensors, after fit.
         feature_names_in_: (N,) object array of sensor names, after fit on data that has names.
         live_: (N,) bool, which sensors had any observation in fit.
@@ -45,6 +46,7 @@ class BaseImputer(ABC, Generic[State]):
 
     all_missing: str
     bytes_per_cell: ClassVar[int]
+    relates_sensors: ClassVar[bool] = True
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
     live_: NDArray[np.bool_]

@@ -28,6 +28,7 @@ class LinearImputer(BaseImputer[None]):
     """
 
     bytes_per_cell = 80
+    relates_sensors = False
 
     def __init__(self, *, all_missing: str = "raise") -> None:
         self.all_missing = all_missing

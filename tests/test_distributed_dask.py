@@ -131,7 +131,7 @@ def test_the_scan_of_an_array_is_that_of_a_file(table: Cells) -> None:
         tuple(part.stop - part.start for part in map(cut, range(count)))
         for cut, count in ((tiles.band, tiles.bands), (tiles.group, tiles.groups))
     )
-    about = dask.delayed(About(source.header, tiles, wish()), traverse=False)
+    about = dask.delayed(About(source.header, tiles, wish(), np.arange(tiles.sensors)), traverse=False)
     found = scanned(da.from_array(cells, chunks=(heights, widths)), about).compute(scheduler="synchronous")
     expected = scan(source, tiles, 10**6, lambda part, columns: None)
     for name in ("observed", "mean", "std"):

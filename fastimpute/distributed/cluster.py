@@ -12,10 +12,9 @@ from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, as_c
 
 from fastimpute.distributed.share import Done, Share
 from fastimpute.progress import progress
-from fastimpute.stream.job import Job, Log, OpenSink, Report
+from fastimpute.stream.job import Job, Log, OpenSink, Report, Watch
 from fastimpute.stream.run import OpenSource, run
 from fastimpute.stream.summary import Summary
-from fastimpute.stream.table import Cells
 from fastimpute.stream.wish import Wish
 
 RETRIES = 2  # of a piece of work that fails; where its worker dies, Dask gives it to another by itself
@@ -30,7 +29,7 @@ def run_on_cluster(
     client: Client,
     open_on_worker: OpenSource,
     report: Report,
-    watch: Callable[[Cells, slice], None],
+    watch: Watch,
     log: Log,
     verbose: bool,
 ) -> Summary | None:

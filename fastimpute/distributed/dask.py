@@ -38,10 +38,11 @@ def impute(
 ) -> Any:
     """Fill the gaps of a Dask array, or of an xarray DataArray that holds one; nothing is computed yet.
 
-    The array is cut into tiles as a file is by `fastimpute.impute_file`: one imputer is fitted to each group of
-    neighbouring sensors, and each tile is one task. The result is the same bits as a file's, whatever the chunks, the
+    The array is cut into tiles as a file is by `fastimpute.impute_file`: one imputer is fitted to each group of sensors
+    that move together, and each tile is one task. The result is the same bits as a file's, whatever the chunks, the
     scheduler and the number of workers, and whichever of them die. The array is read three times (scanned, learned
-    from, filled): persist it where it is dear to compute and fits the memory of the workers.
+    from, filled), and a few bands of it once more before: persist it where it is dear to compute and fits the memory of
+    the workers.
 
     Args:
         array: (T, N) dask.array.Array or xarray.DataArray, missing cells NaN.

@@ -1,20 +1,23 @@
-"""An imputation as a Dask graph: a scan of all tiles, one fit for each group of sensors, one task for each tile.
+"""An imputation as a Dask graph: a look at some bands, a scan of all tiles, one fit for each group of sensors, one task
+for each tile.
 
-The array is cut into the tiles of `fastimpute.stream.tiles`, with their halos, whatever its own chunks are; every step
-is a map over those blocks. Each of the three passes reads the array anew, so that no pass keeps it in memory for the
-next one.
+The array is cut into the bands and districts of `fastimpute.stream.tiles`, with their halos, whatever its own chunks
+are; the columns of each district are arranged and cut into groups; every step is a map over blocks. Each pass reads the
+array anew, so that no pass keeps it in memory for the next one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute.imputer import BaseImputer
 from fastimpute.layouts import clip_to
+from fastimpute.stream.arrange import Likeness, Order, arranged_header, bands_looked_at, order_of_district
 from fastimpute.stream.fill import fill_tile, tables_of
 from fastimpute.stream.models import fit_group, is_dead, sample_band
 from fastimpute.stream.scan import Moments, Scan, Tally, refuse_infinities
@@ -44,25 +47,49 @@ def imputed(cells: da.Array, header: Header, wish: Wish) -> list[da.Array]:
     from fastimpute.distributed.passes import read_anew
 
     tiles = wish.tiles(header)
-    heights, widths = _lengths(map(tiles.band, range(tiles.bands))), _lengths(map(tiles.group, range(tiles.groups)))
-    about = delayed(About(header, tiles, wish), traverse=False)  # travels once, not with every task
-    grid = cells.rechunk((heights, widths))
+    about = delayed(
+        About(header, tiles, wish, np.arange(tiles.sensors)), traverse=False
+    )  # travels once, not every time
+    cut = Cut.of(tiles)
+    grid = cells.rechunk((cut.heights, cut.districts))
     halo = {0: tiles.halo if tiles.bands > 1 else 0, 1: 0}
     contexts = da.overlap.overlap(grid, halo, {0: "none", 1: "none"})
-    found = scanned(grid, about)
-    samples = _each_tile(read_anew(contexts, found), _keep_sample, about=about, found=found)
-    models = _each_group(samples, _fit, about=about, found=found)
+    arranging = wish.imputer.relates_sensors and tiles.groups > 1
+    if arranging:
+        about = arranged(grid, about, tiles, wish.seed)
+        grid = read_anew(grid, about)
+    found = scanned(_grouped(grid, about, cut, arranging), about)
+    samples = _grouped(read_anew(contexts, found), about, cut, arranging)
+    models = _each_group(_each_tile(samples, _keep_sample, about=about, found=found), _fit, about=about, found=found)
     count = tables_of(wish.level)
     tables = da.map_blocks(
         _fill,
-        read_anew(contexts, checkpoint(models)),
+        _grouped(read_anew(contexts, checkpoint(models)), about, cut, arranging),
         models,
         about=about,
         new_axis=0,
-        chunks=((count,), heights, widths),
+        chunks=((count,), cut.heights, cut.groups),
         meta=np.empty((0, 0, 0), cells.dtype),
     )
+    if arranging:
+        tables = da.map_blocks(_put_back, tables.rechunk({2: cut.districts}), about=about, meta=tables)
     return [tables[number].rechunk(cells.chunks) for number in range(count)]
+
+
+def arranged(grid: da.Array, about: Delayed, tiles: Tiles, seed: int) -> Delayed:
+    """The `About` of an array, its columns in the order that `fastimpute.stream.arrange` finds.
+
+    Args:
+        grid: (T, N), its chunks the bands and districts.
+        about: with the columns as they are.
+        tiles: the tiling.
+        seed: of the bands that are looked at.
+    """
+    from dask.delayed import delayed
+
+    looked_at = grid.blocks[bands_looked_at(tiles, seed)]
+    orders = _each_group(_each_tile(looked_at, _look, about=about), _arrange, about=about)
+    return delayed(_arranged)(orders, about)
 
 
 def scanned(grid: da.Array, about: Delayed) -> Delayed:
@@ -85,10 +112,38 @@ class About:
     header: Header
     tiles: Tiles
     wish: Wish
+    order: Order
 
 
-def _lengths(slices: Any) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Cut:
+    """Chunks along both axes."""
+
+    heights: tuple[int, ...]
+    districts: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tiles: Tiles) -> Self:
+        """Where a tiling cuts."""
+        return cls(
+            _lengths(map(tiles.band, range(tiles.bands))),
+            _lengths(map(tiles.district, range(tiles.districts))),
+            _lengths(map(tiles.group, range(tiles.groups))),
+        )
+
+
+def _lengths(slices: Iterable[slice]) -> tuple[int, ...]:
     return tuple(part.stop - part.start for part in slices)
+
+
+def _grouped(districts: da.Array, about: Delayed, cut: Cut, arranging: bool) -> da.Array:
+    """The columns of each district arranged, and cut into groups."""
+    if arranging:
+        import dask.array as da
+
+        districts = da.map_blocks(_take, districts, about=about, meta=districts)
+    return districts.rechunk({1: cut.groups})
 
 
 def _each_tile(grid: da.Array, task: Any, **facts: Any) -> da.Array:
@@ -117,6 +172,34 @@ def _block(result: Any) -> Blocks:
 def _floating(cells: Cells, header: Header) -> Cells:
     """In the dtype and order in which a file's cells are read."""
     return np.ascontiguousarray(cells, header.floating)
+
+
+def _look(cells: Cells, about: About) -> Blocks:
+    return _block(Likeness.of(_floating(cells, about.header)))
+
+
+def _arrange(likenesses: Blocks, about: About, block_id: tuple[int, int]) -> Blocks:
+    parts: list[Likeness] = list(likenesses[:, 0])
+    return _block(order_of_district(sum(parts[1:], start=parts[0]), about.tiles, block_id[1]))
+
+
+def _arranged(orders: Blocks, about: About) -> About:
+    order = np.concatenate(list(orders[0]))
+    return replace(about, header=arranged_header(about.header, order), order=order)
+
+
+def _own_order(about: About, district: int) -> Order:
+    """Which of the columns of a district comes at each of its places."""
+    columns = about.tiles.district(district)
+    return about.order[columns] - columns.start
+
+
+def _take(cells: Cells, about: About, block_id: tuple[int, int]) -> Cells:
+    return np.take(cells, _own_order(about, block_id[1]), axis=1)
+
+
+def _put_back(tables: Cells, about: About, block_id: tuple[int, int, int]) -> Cells:
+    return np.take(tables, np.argsort(_own_order(about, block_id[2])), axis=2)
 
 
 def _tally(cells: Cells, about: About, block_id: tuple[int, int]) -> Blocks:

@@ -11,7 +11,6 @@ Source: torchrun's contract with its workers, https://docs.pytorch.org/docs/stab
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from fastimpute.distributed.ranks import Ranks, joined
 from fastimpute.progress import progress
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import Job, Log, OpenSink, Report, fill_bands, fit_models, resume
+from fastimpute.stream.job import Job, Log, OpenSink, Report, Watch, fill_bands, fit_models, resume
 from fastimpute.stream.run import OpenSource, run
 from fastimpute.stream.summary import Summary
-from fastimpute.stream.table import Cells
 from fastimpute.stream.wish import Wish
 
 __all__ = ["Ranks", "joined", "launched", "run_ranked"]
@@ -42,7 +40,7 @@ def run_ranked(
     *,
     ranks: Ranks,
     report: Report,
-    watch: Callable[[Cells, slice], None],
+    watch: Watch,
     log: Log,
     verbose: bool,
 ) -> Summary | None:

@@ -61,11 +61,11 @@ class ZeroCount:
         """Share of the cells that are exactly zero."""
         return self._zeros / self._cells if self._cells else 0.0
 
-    def add(self, cells: NDArray[Any], columns: slice = slice(None)) -> None:
+    def add(self, cells: NDArray[Any], columns: slice | NDArray[np.int64] = slice(None)) -> None:
         """Count the next rows (r, n) of all or some columns."""
         self.add_zeros(np.asarray(cells == 0), columns)
 
-    def add_zeros(self, zeros: NDArray[np.bool_], columns: slice = slice(None)) -> None:
+    def add_zeros(self, zeros: NDArray[np.bool_], columns: slice | NDArray[np.int64] = slice(None)) -> None:
         """Count the next rows (r, n) of all or some columns, True where zero."""
         if not len(zeros):
             return

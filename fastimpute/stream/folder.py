@@ -23,7 +23,8 @@ from fastimpute.atomic import written_aside
 from fastimpute.stream.tiles import Tile
 
 FORMAT = 1
-MANIFEST, LOCK, ASSEMBLED, SCAN = "manifest.json", "lock", "assembled", "scan.safetensors"
+MANIFEST, LOCK, ASSEMBLED = "manifest.json", "lock", "assembled"
+SCAN, ARRANGEMENT = "scan.safetensors", "arrangement.safetensors"
 
 
 class DamagedTile(ValueError):

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastimpute.atomic import flush, flush_all
 from fastimpute.imputer import BaseImputer
 from fastimpute.saved import load
+from fastimpute.stream.arrange import ArrangedSource, RestoringSink, order_of
 from fastimpute.stream.assemble import assemble
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.fill import fill_tile, tables_of
-from fastimpute.stream.folder import SCAN, Order, WorkFolder
+from fastimpute.stream.folder import ARRANGEMENT, SCAN, Order, WorkFolder
 from fastimpute.stream.memory import check_memory, give_back, strip_bytes
 from fastimpute.stream.models import fit_group, is_dead
 from fastimpute.stream.scan import Scan, scan
@@ -33,6 +35,7 @@ from fastimpute.stream.wish import Wish, check_data, check_sensors, check_settin
 
 Report = Callable[[str], None]
 Log = Callable[[dict[str, Any]], None]
+Watch = Callable[[Cells, NDArray[np.int64]], None]
 OpenSink = Callable[[Path, Header], Sink]
 MODELS_AT_HAND = 4
 
@@ -42,7 +45,7 @@ class Job:
     """A job under way.
 
     Attributes:
-        source: the input.
+        source: the input, its columns arranged.
         wish: what is asked for.
         folder: of unfinished work.
         tiles: the tiling.
@@ -53,7 +56,7 @@ class Job:
         log: told of every event.
     """
 
-    source: Source
+    source: ArrangedSource
     wish: Wish
     folder: WorkFolder
     tiles: Tiles
@@ -65,23 +68,23 @@ class Job:
 
 
 def begin(
-    source: Source,
+    table: Source,
     wish: Wish,
     folder: WorkFolder,
     *,
     report: Report,
-    watch: Callable[[Cells, slice], None],
+    watch: Watch,
     clock: Clock,
     log: Log,
 ) -> Job:
     """Look at the input, and find out what an earlier run has left to do. The folder has to be locked.
 
     Args:
-        source: the input.
+        table: the input.
         wish: what is asked for.
         folder: of unfinished work.
         report: told what the user should know.
-        watch: sees every cell, see `scan`.
+        watch: sees every cell, see `scan`; it is told the columns in the table's own order.
         clock: counts from here.
         log: told of every event.
 
@@ -89,18 +92,17 @@ def begin(
         ValueError: an earlier run was asked for something else or saw other data; the memory does not suffice; a
             sensor without any observation (with all_missing="raise").
     """
-    tiles = wish.tiles(source.header)
+    tiles = wish.tiles(table.header)
     check_memory(wish.memory, tiles, wish.imputer.bytes_per_cell)
     earlier = folder.read_order()
     if earlier is not None:
         check_settings(earlier, wish.order(tiles), folder)
     with clock.spent("scanning"):
-        found = _kept_scan(folder, earlier, wish.order(tiles))
-        if found is None:
-            found = scan(source, tiles, strip_bytes(wish.memory), watch)
+        source, found = _looked_at(table, wish, folder, earlier, tiles, watch)
     if earlier is not None:
         check_data(earlier, found.digest, folder)
     check_sensors(wish, source.header, found, tiles)
+    folder.write_arrays(ARRANGEMENT, {"order": source.order})
     folder.write_arrays(SCAN, found.arrays())
     folder.write_order(wish.order(tiles, found.digest))
     every = [tile for band in range(tiles.bands) for tile in tiles.of_band(band)]
@@ -114,17 +116,18 @@ def begin(
     return Job(source, wish, folder, tiles, found, done, retried, clock, log)
 
 
-def resume(source: Source, wish: Wish, folder: WorkFolder, *, clock: Clock, log: Log) -> Job:
+def resume(table: Source, wish: Wish, folder: WorkFolder, *, clock: Clock, log: Log) -> Job:
     """Join a job that its leader has begun.
 
     Raises:
         ValueError: there is none in the folder, or it is for something else.
     """
-    arrays, order = folder.read_arrays(SCAN), folder.read_order()
-    if arrays is None or order is None:
+    arrays, arrangement, order = folder.read_arrays(SCAN), folder.read_arrays(ARRANGEMENT), folder.read_order()
+    if arrays is None or arrangement is None or order is None:
         raise ValueError(f"{folder.path}: no job was begun here; all workers have to see the folder of the output")
-    tiles = wish.tiles(source.header)
+    tiles = wish.tiles(table.header)
     check_settings(order, wish.order(tiles), folder)
+    source = ArrangedSource(table, arrangement["order"])
     return Job(source, wish, folder, tiles, Scan.from_arrays(arrays), clock=clock, log=log)
 
 
@@ -188,7 +191,8 @@ def complete(job: Job, targets: list[Path], open_sink: OpenSink, advance: Callab
         asides = [job.folder.path / f"{number}{target.suffix}" for number, target in enumerate(targets)]
         for aside in asides:
             _delete(aside)
-        sinks = [open_sink(aside, job.source.header) for aside in asides]
+        header, order = job.source.table.header, job.source.order
+        sinks = [RestoringSink(open_sink(aside, header), order) for aside in asides]
         try:
             pieces = assemble(job.source, job.folder, job.tiles, sinks, strip_bytes(job.wish.memory))
             for rows in pieces:
@@ -266,9 +270,14 @@ def _kept_model(job: Job, group: int) -> BaseImputer[Any] | None:
     return imputer
 
 
-def _kept_scan(folder: WorkFolder, earlier: Order | None, order: Order) -> Scan | None:
-    """The scan of an earlier run, if the input has the same stamp still."""
-    if earlier is None or earlier.source["stamp"] != order.source["stamp"]:
-        return None
-    arrays = folder.read_arrays(SCAN)
-    return None if arrays is None else Scan.from_arrays(arrays)
+def _looked_at(
+    table: Source, wish: Wish, folder: WorkFolder, earlier: Order | None, tiles: Tiles, watch: Watch
+) -> tuple[ArrangedSource, Scan]:
+    """The table, its columns arranged, and what a scan finds in it; from an earlier run, if its stamp is the same."""
+    if earlier is not None and earlier.source["stamp"] == wish.order(tiles).source["stamp"]:
+        kept, arrangement = folder.read_arrays(SCAN), folder.read_arrays(ARRANGEMENT)
+        if kept is not None and arrangement is not None:
+            return ArrangedSource(table, arrangement["order"]), Scan.from_arrays(kept)
+    order = order_of(table, tiles, wish.seed) if wish.imputer.relates_sensors else np.arange(tiles.sensors)
+    source = ArrangedSource(table, order)
+    return source, scan(source, tiles, strip_bytes(wish.memory), lambda cells, columns: watch(cells, order[columns]))

@@ -10,9 +10,20 @@ from pathlib import Path
 from fastimpute.progress import progress
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import Job, Log, OpenSink, Report, begin, complete, fill_bands, fit_models, put_in_place
+from fastimpute.stream.job import (
+    Job,
+    Log,
+    OpenSink,
+    Report,
+    Watch,
+    begin,
+    complete,
+    fill_bands,
+    fit_models,
+    put_in_place,
+)
 from fastimpute.stream.summary import Summary
-from fastimpute.stream.table import Cells, Source
+from fastimpute.stream.table import Source
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish, check_settings
 
@@ -36,7 +47,7 @@ def run(
     open_sink: OpenSink,
     *,
     report: Report,
-    watch: Callable[[Cells, slice], None],
+    watch: Watch,
     log: Log,
     verbose: bool,
     work: Work = fit_and_fill,

@@ -39,15 +39,17 @@ class Summary:
     @classmethod
     def of(cls, job: Job, seconds: float) -> Summary:
         """Of a job that is complete."""
-        found, header = job.found, job.source.header
+        header, found = job.source.table.header, job.found
         cells = header.rows * header.sensors
-        gaps = np.where(np.isnan(found.mean), 0, found.longest_gap)
+        places = np.argsort(job.source.order)  # of the table's own columns among the arranged ones
+        silent = np.isnan(found.mean)[places]
+        gaps = np.where(silent, 0, found.longest_gap[places])
         longest = [int(column) for column in np.argsort(-gaps, kind="stable")[:NAMED] if gaps[column]]
         return cls(
             cells=cells,
             missing=cells - int(found.observed.sum()),
             retried=job.retried,
-            silent=tuple(header.names[column] for column in np.flatnonzero(np.isnan(found.mean))),
+            silent=tuple(header.names[column] for column in np.flatnonzero(silent)),
             longest_gaps=tuple((header.names[column], int(gaps[column])) for column in longest),
             seconds=seconds,
             seconds_of=job.clock.facts(),

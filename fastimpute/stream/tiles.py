@@ -15,6 +15,7 @@ from typing import Self
 WIDEST = 64  # sensors of a group
 CONTEXT_CELLS = 180_000  # bounds the memory of a tile, and still holds a week of a group at five minutes
 LEAST_ROWS = 500  # of a context, where all sensors have to stay together: some windows of any model
+DISTRICT = 16  # groups
 HALO = 0.1  # of the rows of a context, at either end
 
 
@@ -62,7 +63,8 @@ class Tiles:
         rows: of the table, T.
         sensors: of the table, N.
         bands: number of bands of rows, of equal height but for rounding.
-        groups: number of groups of neighbouring columns, of equal width but for rounding.
+        groups: number of groups of sensors, of equal width but for rounding; up to 16 neighbouring ones are a
+            district, within which the sensors are arranged (fastimpute.stream.arrange).
         halo: rows of context at either side of a band.
     """
 
@@ -103,6 +105,20 @@ class Tiles:
     def group(self, number: int) -> slice:
         """The columns of a group."""
         return _share(self.sensors, self.groups, number)
+
+    @property
+    def districts(self) -> int:
+        """Number of districts."""
+        return math.ceil(self.groups / DISTRICT)
+
+    def groups_of(self, district: int) -> range:
+        """The groups of a district."""
+        return range(district * DISTRICT, min((district + 1) * DISTRICT, self.groups))
+
+    def district(self, number: int) -> slice:
+        """The columns of a district."""
+        groups = self.groups_of(number)
+        return slice(self.group(groups[0]).start, self.group(groups[-1]).stop)
 
     def context(self, band: int) -> slice:
         """The rows of a band with its halo."""
