@@ -19,7 +19,6 @@ import triton.language as tl
 SAMPLES_MOST = 2048
 
 _INFINITY = tl.constexpr(float("inf"))
-_NAN = tl.constexpr(float("nan"))
 _PAIRS_MOST = tl.constexpr(128)
 # Bytes of an array that one thread takes.
 _ACCESS = 16
@@ -99,7 +98,7 @@ def ball_quantile_kernel(
     key = value.to(tl.int32, bitcast=True)
     key = _by_pairs(key, rank) if SAMPLES <= _PAIRS_MOST else _by_bits(key, rank)
     of_the_others = (count / (count - 1)).to(tl.float32)
-    radius = tl.where(spoilt, _NAN, tl.sqrt(key.to(tl.float32, bitcast=True)) * of_the_others)
+    radius = tl.where(spoilt, float("nan"), tl.sqrt(key.to(tl.float32, bitcast=True)) * of_the_others)
     tl.store(radius_ptr + window, radius.to(radius_ptr.dtype.element_ty))
 
 
