@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from fastimpute.benchmark import gpu
 from fastimpute.benchmark.gpu import checks, sanitizer, speed
 from fastimpute.benchmark.gpu.problem import Problem
 from fastimpute.ops.registry import OPS
+
+ANSWER = 'echo "[{\\"outcome\\": \\"right\\"}]"'
 
 
 @pytest.mark.slow
@@ -77,9 +80,70 @@ def test_an_op_is_right_on_its_smallest_problem(op: str) -> None:
     assert checks.check(next(iter(checks.sweep(op, quick=True))), "cpu", "fp32").outcome == "right"
 
 
+class OfItsOwnKind(Exception):
+    """As Triton's compiler has them."""
+
+
+def fails(tensors: dict[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
+    if backend == "cpu":
+        raise OfItsOwnKind("out of resource: shared memory")
+    return (tensors["x"],)
+
+
+def test_an_error_of_any_kind_is_one_answer_and_not_the_end() -> None:
+    failing = Problem("spt_weights", "n=4", {"x": torch.ones(4)}, fails, flops=1.0)
+    assert checks.check(failing, "cpu", "fp32").outcome == "OfItsOwnKind: out of resource: shared memory"
+    rows = list(speed.timed(failing, "cpu", dict.fromkeys(("copy", "fp32", "bf16"), 1e12), compiled=False, rounds=1))
+    assert [row.unit for row in rows] == ["OfItsOwnKind: out of resource: shared memory", "TFLOP/s"]
+
+
+def in_place_of_checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> None:
+    """A process of checks runs this program instead."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\n{program}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [("sleep 600", "not finished after 1 s"), ("echo broken >&2; exit 3", "the process ended: broken"), ("true", "")],
+    ids=["hangs", "crashes", "ends"],
+)
+def test_answers_before_a_crash_or_a_hang_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, why: str
+) -> None:
+    in_place_of_checks(monkeypatch, tmp_path, f"{ANSWER}; {end}")
+    outcomes = [found["outcome"] for found in gpu.answers("spt_weights", "cpu", [], seconds=1.0)]
+    assert outcomes == ["right", *([why] if why else [])]
+
+
+@pytest.mark.parametrize(
+    "outcome", ["not finished after 1 s", "the process ended: killed", "AcceleratorError: CUDA error: illegal address"]
+)
+def test_what_ends_or_spoils_its_process_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """It would take the process of the others' times with it."""
+    names = ["spt_weights", "particle_step"]
+    answer = dict.fromkeys(("shape", "backend", "precision"), "")
+    answered = [{**answer, "op": name, "outcome": "right"} for name in names]
+    answered.append({**answer, "op": names[0], "outcome": outcome})
+    monkeypatch.setattr(gpu, "_all_checks", lambda options, far=False: [] if far else answered)
+    monkeypatch.setattr(gpu, "_attempt", lambda task: {"failure": "left out"})
+    assert gpu.main(["--device", "cpu", "--quick", "--ops", *names, "--out", str(tmp_path)]) == 1
+    rows = json.loads((tmp_path / "gpu.json").read_text())["ops"]
+    assert [row["unit"] for row in rows if row["op"] == names[0]] == ["left out: its checks ended the process"]
+    assert {row["candidate"] for row in rows if row["op"] == names[1]} == {"fastimpute cpu", "eager"}
+
+
+def test_too_little_memory_spoils_nothing() -> None:
+    assert not gpu.spoilt("OutOfMemoryError: CUDA out of memory")
+    assert not gpu.spoilt("refused: no kernel on cuda (cuda: no CUDA driver is installed)")
+
+
 # ---- compute-sanitizer -----------------------------------------------------------------------------------------------
 
-ANSWER = 'echo "[{\\"outcome\\": \\"right\\"}]"'
 MEMORY, RACES = "========= ERROR SUMMARY", "========= RACECHECK SUMMARY"
 
 
@@ -150,8 +214,8 @@ def test_the_sanitizer_is_part_of_the_report(
 ) -> None:
     said = sanitizer.Finding("spt_weights", "memcheck", errors, "what it said")
     monkeypatch.setattr(gpu, "findings", lambda names, device: [said])
-    for stage in ("_all_checks", "far_checks", "_all_ops"):
-        monkeypatch.setattr(gpu, stage, lambda *arguments: [])
+    for stage in ("_all_checks", "_all_ops"):
+        monkeypatch.setattr(gpu, stage, lambda *arguments, **settings: [])
     monkeypatch.setattr(gpu, "ceilings", lambda *arguments: {})
     monkeypatch.setattr(gpu, "_attempt", lambda task: {"failure": "left out"})
     assert gpu.main(["--device", "cpu", "--quick", "--sanitize", "--out", str(tmp_path)]) == status

@@ -10,7 +10,7 @@ import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from fastimpute import ops
-from fastimpute.benchmark.gpu.checks import REFUSED, RIGHT, checks_of, far_checks
+from fastimpute.benchmark.gpu.checks import FAR_OPS, REFUSED, RIGHT, checks_of, far_checks
 from fastimpute.benchmark.gpu.end_to_end import week, year
 from fastimpute.benchmark.gpu.process import check_process
 from fastimpute.benchmark.gpu.sanitizer import findings
-from fastimpute.benchmark.gpu.speed import problems, timed
+from fastimpute.benchmark.gpu.speed import left_out, problems, timed
 from fastimpute.benchmark.gpu.timing import ceilings
 from fastimpute.ops.registry import BACKENDS, OPS
 
 PROCESSES = 8  # each compiles kernels for itself; they share the compilers' caches on disk
+FAR_PROCESSES = 2  # each takes up to 60 GB of the GPU's memory
+CHECKING = 0.5  # of the minutes: what a process of checks may take. One that hangs must not keep the others' answers
+ENDED = ("the process ended", "not finished")  # before it had given all its answers
 RESERVED = 90.0  # seconds for the whole tasks, which come last
 Report = dict[str, Any]
 
@@ -38,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     sanitizer found an error."""
     options = _options(arguments)
     if options.check is not None:
-        found = checks_of(options.check, options.device, options.quick, options.backend)
-        print(json.dumps([check.as_dict() for check in found]))
+        op, which = options.check, (options.device, options.quick)
+        for found in far_checks([op], *which) if options.far else checks_of(op, *which, options.backend):
+            print(json.dumps([found.as_dict()]), flush=True)  # at once: the next one may not come back
         return 0
     begin = time.monotonic()
     report: Report = {"machine": machine(options.device)}
@@ -53,12 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "gpu.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n")
 
-    which = (options.ops, options.device, options.quick)
-    keep("checks", _all_checks(*which) + [found.as_dict() for found in far_checks(*which)])
+    keep("checks", _all_checks(options) + _all_checks(options, far=True))
+    ended = {found["op"] for found in report["checks"] if spoilt(found["outcome"])}
     if options.sanitize:
         keep("sanitizer", [found.as_dict() for found in findings(options.ops, options.device)])
     keep("ceilings", ceilings(options.device, options.quick))
-    keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED))
+    keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED, ended))
     truth = None if options.week is None else pd.read_csv(options.week).select_dtypes("number").to_numpy(float)
     keep("tasks", [
         _attempt(lambda: week(options.device, truth, options.quick)),
@@ -81,6 +85,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sanitize", action="store_true", help="also run compute-sanitizer over the CUDA kernels")
     parser.add_argument("--check", choices=list(OPS), help="only check this op and print JSON")
     parser.add_argument("--backend", choices=BACKENDS, help="with --check: on this backend alone")
+    parser.add_argument("--far", action="store_true", help="with --check: arrays of more than 2^31 elements")
     options = parser.parse_args(arguments)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("torch finds no CUDA device (--device cpu --quick tries the script without one)")
@@ -109,29 +114,46 @@ def machine(device: str) -> dict[str, str | float]:
     return facts
 
 
-def _all_checks(names: list[str], device: str, quick: bool) -> list[dict[str, Any]]:
+def _all_checks(options: argparse.Namespace, far: bool = False) -> list[dict[str, Any]]:
     """Every op's checks, each in a process of its own."""
+    settings = ["--quick"] * options.quick + ["--far"] * far
+    seconds = 60 * options.minutes * CHECKING
+    with concurrent.futures.ThreadPoolExecutor(FAR_PROCESSES if far else PROCESSES) as pool:
+        names = [op for op in options.ops if op in FAR_OPS or not far]
+        parts = pool.map(lambda op: answers(op, options.device, settings, seconds), names)
+        return [found for part in parts for found in part]
 
-    def of(op: str) -> list[dict[str, Any]]:
-        done = check_process(op, device, ["--quick"] if quick else [])
+
+def answers(op: str, device: str, settings: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+    """What a process that checks `op` says; its last outcome tells how it ended if not by itself."""
+    why = ""
+    try:
+        done = check_process(op, device, settings, seconds=seconds)
+        said = done.stdout
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return [{"op": op, "shape": "", "backend": "", "precision": "", "outcome": f"the process ended: {last}"}]
-        found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-        return found
+            why = f"{ENDED[0]}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+    except subprocess.TimeoutExpired as late:
+        said, why = str(late.output), f"{ENDED[1]} after {seconds:.0f} s"
+    lines = [line for line in said.splitlines() if line.startswith("[{")]
+    found: list[dict[str, Any]] = [answer for line in lines for answer in json.loads(line)]
+    return found + [{"op": op, "shape": "", "backend": "", "precision": "", "outcome": why}] * bool(why)
 
-    with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
-        return [found for part in pool.map(of, names) for found in part]
+
+def spoilt(outcome: str) -> bool:
+    """Whether the process that gave this answer is of no more use: a kernel's wrong address fails whatever follows."""
+    harmless = outcome.startswith((REFUSED, "OutOfMemoryError"))
+    return outcome.startswith(ENDED) or ("CUDA" in outcome and not harmless)
 
 
 def _all_ops(
-    options: argparse.Namespace, limits: dict[str, float], left: Callable[[], float]
+    options: argparse.Namespace, limits: dict[str, float], left: Callable[[], float], ended: Collection[str]
 ) -> list[dict[str, str | float]]:
-    device, rows = options.device, []
+    """Every op's times; those of `ended` are left out: they would end or spoil this process, too."""
+    device, rows = options.device, [left_out(op).as_dict() for op in sorted(ended)]
     for op, build, compiled in problems(options.quick):
         if left() <= 0:
             break
-        if op not in options.ops:
+        if op not in options.ops or op in ended:
             continue
         with torch.device(device):
             problem = build()
@@ -146,7 +168,7 @@ def _attempt(task: Callable[[], dict[str, str | float]]) -> dict[str, str | floa
     """The task's facts, or why there are none."""
     try:
         return task()
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever it is, the other results are to be shown
         return {"failure": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 

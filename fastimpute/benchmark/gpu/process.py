@@ -18,7 +18,7 @@ def check_process(
     settings: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `--check op`, which prints a line of JSON.
+    """Runs `--check op`, which prints a line of JSON for each answer.
 
     Args:
         op: its name. device: of the tensors. options: further ones of the benchmark.
@@ -27,7 +27,7 @@ def check_process(
         seconds: that it may take.
 
     Raises:
-        subprocess.TimeoutExpired: it took longer than `seconds`.
+        subprocess.TimeoutExpired: it took longer than `seconds`; with what it had said by then.
     """
     # -P: of a checkout in the working directory, not the sources but what was built of them.
     command = [*under, sys.executable, "-P", "-m", "fastimpute.benchmark.gpu", "--check", op, "--device", device]
@@ -42,6 +42,10 @@ def check_process(
     ) as process:
         try:
             out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as late:
+            os.killpg(process.pid, signal.SIGKILL)
+            late.output = process.communicate()[0]
+            raise
         except BaseException:  # its children would go on, and keep the pipes open
             os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -100,7 +100,7 @@ def timed(problem: Problem, device: str, ceilings: dict[str, float], compiled: b
         try:
             run()
             working[f"{name}|{precision}"] = run
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # Triton's compiler has errors of its own kinds
             if refusal(error) is not None:
                 continue
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -113,6 +113,11 @@ def timed(problem: Problem, device: str, ceilings: dict[str, float], compiled: b
         yield Timed(
             problem.op, problem.shape, candidate, precision, 1e3 * seconds, rate / 1e12, unit, 100 * rate / ceiling
         )
+
+
+def left_out(op: str) -> Timed:
+    """In place of the times of an op whose checks ended or spoilt their process."""
+    return Timed(op, "", "", "", math.nan, math.nan, "left out: its checks ended the process", math.nan)
 
 
 def _runs_of(problem: Problem, backend: str, precision: str) -> dict[str, Run]:
