@@ -10,13 +10,26 @@ error. --help tells the other options.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "gpu" / "site"
+PACKAGES = ("torch", "pip", "scikit_build_core", "pybind11")
+PROGRAMS = ("cmake", "ninja", "nvcc")
+TOOLKITS = ("CUDA_HOME", "CUDA_PATH")
+
+
+def lacking() -> list[str]:
+    """What building the package needs and neither this Python nor this machine has."""
+    toolkits = [os.environ[name] for name in TOOLKITS if name in os.environ] + ["/usr/local/cuda"]
+    places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent), *(f"{place}/bin" for place in toolkits)]
+    packages = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    return packages + [name for name in PROGRAMS if shutil.which(name, path=os.pathsep.join(places)) is None]
 
 
 def build() -> None:
@@ -28,6 +41,10 @@ def build() -> None:
 
 
 def main() -> int:
+    missing = lacking()
+    if missing:
+        print(f"{sys.executable} cannot build fastimpute; missing: {', '.join(missing)}", file=sys.stderr)
+        return 2
     build()
     sys.path.insert(0, str(SITE))
     from fastimpute.benchmark import gpu

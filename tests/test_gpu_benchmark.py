@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,15 @@ def test_all_stages_run_and_are_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert [("failure" in task, task["seconds"] > 0) for task in report["tasks"]] == [(False, True)] * 2
     assert report["tasks"][1]["observed_cells_kept"] == 1
     assert "0 failed" in capsys.readouterr().out
+
+
+def test_the_script_names_what_building_lacks(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "bench" / "gpu.py"
+    command = [sys.executable, "-S", str(script)]  # without what is installed
+    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": ""}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert "cannot build fastimpute; missing: torch, pip, scikit_build_core, pybind11" in finished.stderr
 
 
 def problem(wrong: float = 0.0, refuses: bool = False) -> Problem:
