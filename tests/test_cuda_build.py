@@ -506,6 +506,29 @@ def test_whole_vectors_move_in_accesses_of_16_bytes(op: str, accesses: list[tupl
     assert sorted(counts) == [(0, 0)] * len(accesses) + accesses
 
 
+@needs_nvcc
+@pytest.mark.slow
+def test_registers_of_products_in_flight_are_left_alone(compiled: Callable[[str], Compiled]) -> None:
+    """From the fence to the wait nothing else writes their operands or sums."""
+    tool = disassembler()
+    if tool is None:
+        return
+    path = compiled("energy_group").path
+    listing = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True, check=True).stdout
+    flights = re.findall(r"WARPGROUP\.ARRIVE(.*?)WARPGROUP\.DEPBAR", listing, re.DOTALL)
+    assert len(flights) == 4 * KERNELS_OF["energy_group"]
+    for flight in flights:
+        products = re.findall(r"HGMMA\.64x(\d+)x16\S* R(\d+), R(\d+)", flight)
+        taken = {int(first) + k for width, first, _ in products for k in range(int(width) // 2)}
+        taken |= {int(operand) + k for _, _, operand in products for k in range(4)}
+        others = "\n".join(line for line in flight.splitlines() if "HGMMA" not in line)
+        results = re.findall(r"\*/ +(?:@!?U?P\d )?([A-Z]\S+) +R(\d+)", others)
+        pairs = ("WIDE", ".64", "CS2R")
+        written = {int(first) + k for name, first in results for k in range(1 + any(pair in name for pair in pairs))}
+        assert products
+        assert not taken & written
+
+
 def test_no_kernel_adds_floats_atomically() -> None:
     """Sums whose order depends on the schedule would differ from run to run; those of integers do not."""
     calls = []
