@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ def build() -> None:
 
 
 def main() -> int:
+    begin = time.monotonic()
     missing = lacking()
     if missing:
         print(f"{sys.executable} cannot build fastimpute; missing: {', '.join(missing)}", file=sys.stderr)
@@ -49,7 +51,7 @@ def main() -> int:
     sys.path.insert(0, str(SITE))
     from fastimpute.benchmark import gpu
 
-    return gpu.main()
+    return gpu.main(begin=begin)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_what_ends_or_spoils_its_process_is_not_timed(
     answer = dict.fromkeys(("shape", "backend", "precision"), "")
     answered = [{**answer, "op": name, "outcome": "right"} for name in names]
     answered.append({**answer, "op": names[0], "outcome": outcome})
-    monkeypatch.setattr(gpu, "_all_checks", lambda options, far=False: [] if far else answered)
+    monkeypatch.setattr(gpu, "_all_checks", lambda options, **settings: [] if settings else answered)
     monkeypatch.setattr(gpu, "_attempt", lambda task: {"failure": "left out"})
     assert gpu.main(["--device", "cpu", "--quick", "--ops", *names, "--out", str(tmp_path)]) == 1
     rows = json.loads((tmp_path / "gpu.json").read_text())["ops"]

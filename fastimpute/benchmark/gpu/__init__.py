@@ -10,7 +10,7 @@ import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,22 @@ from fastimpute.ops.registry import BACKENDS, OPS
 
 PROCESSES = 8  # each compiles kernels for itself; they share the compilers' caches on disk
 FAR_PROCESSES = 2  # each takes up to 60 GB of the GPU's memory
-CHECKING = 0.5  # of the minutes: what a process of checks may take. One that hangs must not keep the others' answers
+CHECKING = 0.4  # of the minutes: what a process of checks may take. One that hangs must not keep the others' answers
 ENDED = ("the process ended", "not finished")  # before it had given all its answers
 RESERVED = 90.0  # seconds for the whole tasks, which come last
 Report = dict[str, Any]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, begin: float | None = None) -> int:
     """Runs the stages, writes `gpu.json` after each, and prints a short table last. 1: an answer was wrong, or the
-    sanitizer found an error."""
+    sanitizer found an error. begin: by `time.monotonic`, when the minutes began; None: now."""
     options = _options(arguments)
     if options.check is not None:
         op, which = options.check, (options.device, options.quick)
         for found in far_checks([op], *which) if options.far else checks_of(op, *which, options.backend):
             print(json.dumps([found.as_dict()]), flush=True)  # at once: the next one may not come back
         return 0
-    begin = time.monotonic()
+    begin = time.monotonic() if begin is None else begin
     report: Report = {"machine": machine(options.device)}
 
     def left() -> float:
@@ -57,12 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "gpu.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n")
 
-    keep("checks", _all_checks(options) + _all_checks(options, far=True))
-    ended = {found["op"] for found in report["checks"] if spoilt(found["outcome"])}
+    keep("checks", _all_checks(options))
+    keep("checks", report["checks"] + _all_checks(options, without=_ended(report), far=True))
     if options.sanitize:
         keep("sanitizer", [found.as_dict() for found in findings(options.ops, options.device)])
     keep("ceilings", ceilings(options.device, options.quick))
-    keep("ops", _all_ops(options, report["ceilings"], lambda: left() - RESERVED, ended))
+    keep("ops", [left_out(op).as_dict() for op in sorted(_ended(report))])
+    for rows in _all_ops(options, report["ceilings"], lambda: left() - RESERVED, without=_ended(report)):
+        keep("ops", report["ops"] + rows)
     truth = None if options.week is None else pd.read_csv(options.week).select_dtypes("number").to_numpy(float)
     keep("tasks", [
         _attempt(lambda: week(options.device, truth, options.quick)),
@@ -79,7 +81,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ops", nargs="+", choices=list(OPS), default=list(OPS), help="only these")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder that receives gpu.json")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=7.0, help="shapes that no longer fit are left out")
+    parser.add_argument("--minutes", type=float, default=8.5, help="of all; what no longer fits is left out")
     parser.add_argument("--week", type=Path, help="csv file of the week to fill; simulated traffic otherwise")
     parser.add_argument("--quick", action="store_true", help="tiny shapes: does the script itself work?")
     parser.add_argument("--sanitize", action="store_true", help="also run compute-sanitizer over the CUDA kernels")
@@ -114,12 +116,12 @@ def machine(device: str) -> dict[str, str | float]:
     return facts
 
 
-def _all_checks(options: argparse.Namespace, far: bool = False) -> list[dict[str, Any]]:
+def _all_checks(options: argparse.Namespace, without: Collection[str] = (), far: bool = False) -> list[dict[str, Any]]:
     """Every op's checks, each in a process of its own."""
     settings = ["--quick"] * options.quick + ["--far"] * far
     seconds = 60 * options.minutes * CHECKING
     with concurrent.futures.ThreadPoolExecutor(FAR_PROCESSES if far else PROCESSES) as pool:
-        names = [op for op in options.ops if op in FAR_OPS or not far]
+        names = [op for op in options.ops if op not in without and (op in FAR_OPS or not far)]
         parts = pool.map(lambda op: answers(op, options.device, settings, seconds), names)
         return [found for part in parts for found in part]
 
@@ -145,23 +147,28 @@ def spoilt(outcome: str) -> bool:
     return outcome.startswith(ENDED) or ("CUDA" in outcome and not harmless)
 
 
+def _ended(report: Report) -> set[str]:
+    """The ops whose checks ended or spoilt their process: they would do so to this one, too."""
+    return {found["op"] for found in report["checks"] if spoilt(found["outcome"])}
+
+
 def _all_ops(
-    options: argparse.Namespace, limits: dict[str, float], left: Callable[[], float], ended: Collection[str]
-) -> list[dict[str, str | float]]:
-    """Every op's times; those of `ended` are left out: they would end or spoil this process, too."""
-    device, rows = options.device, [left_out(op).as_dict() for op in sorted(ended)]
+    options: argparse.Namespace, limits: dict[str, float], left: Callable[[], float], without: Collection[str]
+) -> Iterator[list[dict[str, str | float]]]:
+    """Every op's times, shape by shape."""
+    device = options.device
     for op, build, compiled in problems(options.quick):
         if left() <= 0:
             break
-        if op not in options.ops or op in ended:
+        if op not in options.ops or op in without:
             continue
         with torch.device(device):
             problem = build()
-        rows += [row.as_dict() for row in timed(problem, device, limits, compiled, rounds=3 if options.quick else 7)]
+        rounds = 3 if options.quick else 7
+        yield [row.as_dict() for row in timed(problem, device, limits, compiled, rounds)]
         del problem
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
-    return rows
 
 
 def _attempt(task: Callable[[], dict[str, str | float]]) -> dict[str, str | float]:
