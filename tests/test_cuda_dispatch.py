@@ -18,12 +18,14 @@ from networks import random_network, to_dtype
 from torch import Tensor
 
 from fastimpute import _native, ops
+from fastimpute.benchmark.gpu import checks
 from fastimpute.ops import backends
 from fastimpute.ops.cuda_pack import cuda_pack
 from fastimpute.ops.energy_mlp import energy_mlp
 from fastimpute.ops.energy_mlp import reference as energy_reference
 from fastimpute.ops.network import Network
 from fastimpute.ops.particle_step import AdamState, Noise, particle_step
+from fastimpute.ops.registry import OPS
 from fastimpute.ops.score_mlp import reference as score_reference
 from fastimpute.ops.score_mlp import score_mlp
 from fastimpute.ops.spt_weights import spt_weights
@@ -39,6 +41,20 @@ def _main_memory_is_the_gpu(monkeypatch: pytest.MonkeyPatch, module: ModuleType)
     monkeypatch.setattr(_native, "cuda", lambda: module)
     monkeypatch.setitem(backends.DEVICES, "cuda", "cpu")
     monkeypatch.setitem(backends._PROBES, "cuda", lambda: backends.Availability(True, "emulated"))
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_the_default_device_of_new_tensors_does_not_matter(op: str, backend: str) -> None:
+    """What is computed in main memory for tensors on another device is where the other's tensors cannot be."""
+    if backend not in OPS[op].backends:
+        return
+    _, problem, *_ = checks.sweep(op, quick=True)  # the first one has no rows
+    precision = problem.precisions[-1] if backend == "cuda" else "fp32"
+    expected = problem.run_on_copies(backend, precision)
+    with torch.device("meta"):
+        found = problem.run_on_copies(backend, precision)
+    assert all(same_bits(one[None], other[None]) for one, other in zip(found, expected, strict=True))
 
 
 def energy(dim: int = 20, rows: int = 5, **kind: Any) -> tuple[Tensor, Network]:

@@ -26,7 +26,7 @@ class CudaPack(NamedTuple):
         """Packs `network`; waits for the weights to be computed."""
         module = _native.cuda()
         weights = [weight.detach().cpu().contiguous() for weight in network[:6]]
-        values = torch.empty(module.mlp_pack_bytes(head, network.dim), dtype=torch.uint8)
+        values = torch.empty(module.mlp_pack_bytes(head, network.dim), dtype=torch.uint8, device="cpu")
         module.pack_mlp(head, network.hidden, network.dim, *map(address, weights), address(values))
         return CudaPack(values.to(network.w1.device))
 

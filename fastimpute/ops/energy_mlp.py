@@ -190,9 +190,9 @@ def _run_cpu(x: Tensor, vector: Tensor | None, network: Network, want_hvp: bool,
     modulation = network.modulation.contiguous()
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     rows, dim = x.shape
-    log_p = torch.empty(rows, dtype=x.dtype)
-    score = torch.empty(rows, dim, dtype=x.dtype)
-    curved = torch.empty(rows, dim, dtype=x.dtype) if want_hvp else None
+    log_p = torch.empty(rows, dtype=x.dtype, device=x.device)
+    score = torch.empty(rows, dim, dtype=x.dtype, device=x.device)
+    curved = torch.empty_like(score) if want_hvp else None
     arguments = (
         rows,
         address(x),

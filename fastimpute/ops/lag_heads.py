@@ -14,9 +14,9 @@ _OFFSETS = (0.5, 0.25, -0.25, -0.5)
 _SIGNS = (4.0, -4.0, -4.0, 4.0)
 
 
-def lag_selectors(frames: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def lag_selectors(frames: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
     """(T, T, T): entry (m, i, k) is the sum of lag m's four ReLU heads for query i and key k, 1 where |i - k| = m."""
-    position = torch.arange(frames, dtype=dtype)
+    position = torch.arange(frames, dtype=dtype, device=device)
     ones = torch.ones_like(position)
     queries = torch.stack([position.square(), position, ones], 1)
     keys = torch.stack([ones, -2 * position, position.square()], 1)
@@ -33,7 +33,7 @@ def head_matrix(lag_table: Tensor) -> Tensor:
 
 def _attend(values: Tensor, lag_table: Tensor, channel_covariance: Tensor) -> Tensor:
     """One attention block: the heads of every lag m on (n, T, d) values, value matrix lag_table[m] Lambda."""
-    selectors = lag_selectors(len(lag_table), values.dtype)
+    selectors = lag_selectors(len(lag_table), values.dtype, values.device)
     return torch.einsum("mik,m,nkc,ce->nie", selectors, lag_table, values, channel_covariance)
 
 

@@ -167,7 +167,7 @@ def _run_cpu(x: Tensor, sigma: Tensor, network: Network, precision: str) -> Tens
     modulation = network.modulation.contiguous()
     index = None if network.modulation_index is None else network.modulation_index.contiguous()
     rows, dim = x.shape
-    score = torch.empty(rows, dim, dtype=x.dtype)
+    score = torch.empty(rows, dim, dtype=x.dtype, device=x.device)
     arguments = (
         rows,
         address(x),

@@ -100,7 +100,7 @@ class _Step:
         self.wide = [x.new_empty(self.slices * self.slice_rows, stride) for _ in range(4)]  # h1, h2, d1, d2
         self.narrow = [x.new_empty(self.slices * self.slice_rows, dim_stride) for _ in range(2)]  # x, g
         self.narrow[0][: self.rows, : self.dim] = x  # every process knows it
-        self.losses = torch.empty(self.slices, dtype=torch.float64)
+        self.losses = torch.empty(self.slices, dtype=torch.float64, device=x.device)
         self.straddle = x.new_empty(self.slices, *dense[6].shape[1:])
         self.result = LossGradients(x.new_empty(()), *(torch.empty_like(part) for part in dense))
 
