@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -105,7 +106,8 @@ def machine(device: str) -> dict[str, str | float]:
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(device)
         query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+        there = shutil.which(query[0]) is not None
+        shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split() if there else []
         facts |= {
             "gpu": properties.name,
             "memory_gib": round(properties.total_memory / 2**30, 1),
@@ -133,7 +135,7 @@ def answers(op: str, device: str, settings: Sequence[str], seconds: float) -> li
         done = check_process(op, device, settings, seconds=seconds)
         said = done.stdout
         if done.returncode != 0:
-            why = f"{ENDED[0]}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+            why = f"{ENDED[0]} with {done.returncode}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
     except subprocess.TimeoutExpired as late:
         said, why = str(late.output), f"{ENDED[1]} after {seconds:.0f} s"
     lines = [line for line in said.splitlines() if line.startswith("[{")]
