@@ -156,6 +156,12 @@ def test_what_ends_or_spoils_its_process_is_not_timed(
     assert {row["candidate"] for row in rows if row["op"] == names[1]} == {"fastimpute cpu", "eager"}
 
 
+def test_checks_that_take_too_long_leave_shapes_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--check", "spt_weights", "--device", "cpu", "--quick", "--minutes", "0"]) == 0
+    answers = [answer for line in capsys.readouterr().out.splitlines() for answer in json.loads(line)]
+    assert [answer["outcome"] for answer in answers] == ["right", "refused: no time was left for other shapes"]
+
+
 def test_too_little_memory_spoils_nothing() -> None:
     assert not gpu.spoilt("OutOfMemoryError: CUDA out of memory")
     assert not gpu.spoilt("refused: no kernel on cuda (cuda: no CUDA driver is installed)")

@@ -31,7 +31,8 @@ from fastimpute.ops.registry import BACKENDS, OPS
 
 PROCESSES = 8  # each compiles kernels for itself; they share the compilers' caches on disk
 FAR_PROCESSES = 2  # each takes up to 60 GB of the GPU's memory
-CHECKING = 0.4  # of the minutes: what a process of checks may take. One that hangs must not keep the others' answers
+CHECKING = 0.35  # of the minutes: when a process of checks leaves the other shapes out
+PATIENCE = 45.0  # seconds from then on, after which it is taken to hang: the others' answers are to be kept
 ENDED = ("the process ended", "not finished")  # before it had given all its answers
 RESERVED = 90.0  # seconds for the whole tasks, which come last
 Report = dict[str, Any]
@@ -41,12 +42,9 @@ def main(arguments: list[str] | None = None, begin: float | None = None) -> int:
     """Runs the stages, writes `gpu.json` after each, and prints a short table last. 1: an answer was wrong, or the
     sanitizer found an error. begin: by `time.monotonic`, when the minutes began; None: now."""
     options = _options(arguments)
-    if options.check is not None:
-        op, which = options.check, (options.device, options.quick)
-        for found in far_checks([op], *which) if options.far else checks_of(op, *which, options.backend):
-            print(json.dumps([found.as_dict()]), flush=True)  # at once: the next one may not come back
-        return 0
     begin = time.monotonic() if begin is None else begin
+    if options.check is not None:
+        return _check(options, begin + 60 * options.minutes * CHECKING)
     report: Report = {"machine": machine(options.device)}
 
     def left() -> float:
@@ -75,6 +73,22 @@ def main(arguments: list[str] | None = None, begin: float | None = None) -> int:
     harmful = [found for found in report.get("sanitizer", []) if found["errors"]]
     _print(report, wrong)
     return 1 if wrong or harmful else 0
+
+
+def _check(options: argparse.Namespace, until: float) -> int:
+    """Prints the answers of one op, as a process of their own."""
+    op, which = options.check, (options.device, options.quick)
+    for found in far_checks([op], *which) if options.far else checks_of(op, *which, options.backend):
+        print(json.dumps([found.as_dict()]), flush=True)  # at once: the next one may not come back
+        if time.monotonic() > until:
+            print(json.dumps([_said(op, f"{REFUSED}no time was left for other shapes")]))
+            break
+    return 0
+
+
+def _said(op: str, outcome: str) -> dict[str, Any]:
+    """An answer about all of an op."""
+    return {"op": op, "shape": "", "backend": "", "precision": "", "outcome": outcome}
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -120,8 +134,8 @@ def machine(device: str) -> dict[str, str | float]:
 
 def _all_checks(options: argparse.Namespace, without: Collection[str] = (), far: bool = False) -> list[dict[str, Any]]:
     """Every op's checks, each in a process of its own."""
-    settings = ["--quick"] * options.quick + ["--far"] * far
-    seconds = 60 * options.minutes * CHECKING
+    settings = ["--minutes", str(options.minutes), *["--quick"] * options.quick, *["--far"] * far]
+    seconds = 60 * options.minutes * CHECKING + PATIENCE
     with concurrent.futures.ThreadPoolExecutor(FAR_PROCESSES if far else PROCESSES) as pool:
         names = [op for op in options.ops if op not in without and (op in FAR_OPS or not far)]
         parts = pool.map(lambda op: answers(op, options.device, settings, seconds), names)
@@ -140,7 +154,7 @@ def answers(op: str, device: str, settings: Sequence[str], seconds: float) -> li
         said, why = str(late.output), f"{ENDED[1]} after {seconds:.0f} s"
     lines = [line for line in said.splitlines() if line.startswith("[{")]
     found: list[dict[str, Any]] = [answer for line in lines for answer in json.loads(line)]
-    return found + [{"op": op, "shape": "", "backend": "", "precision": "", "outcome": why}] * bool(why)
+    return found + [_said(op, why)] * bool(why)
 
 
 def spoilt(outcome: str) -> bool:
