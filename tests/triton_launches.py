@@ -57,7 +57,7 @@ def serve_main_memory(op: str) -> None:
     backends._PROBES["triton"] = lambda: Availability(True, "")
     module = importlib.import_module(f"fastimpute.ops.{op}")
     if op in ("score_matching", "dit_block", "dit_block_gradient"):  # whose ops are told apart by the tensors' device
-        module._op = module._triton  # type: ignore[attr-defined]
+        module._op = module._triton
 
 
 def main(op: str) -> None:
