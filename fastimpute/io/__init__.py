@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 from typing import cast
 
+import pandas as pd
+
 from fastimpute.atomic import check_place, folder_written_aside, written_aside
 from fastimpute.io import csv, h5, npy, npz, parquet, zarr
-from fastimpute.io.table import Choice, Format, Table, check_there
+from fastimpute.io.table import Choice, Format, Table, check_columns, check_there
 from fastimpute.io.zeros import ZeroCount, describe_zeros, zero_share, zeros_to_missing
 
 __all__ = ["Table", "ZeroCount", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
@@ -43,7 +45,10 @@ def read(path: str | os.PathLike[str], *, key: str | None = None, channel: int =
     form = _format_of(source)
     try:
         check_there(source)
-        return form.read(source, Choice(key, channel))
+        table = form.read(source, Choice(key, channel))
+        if isinstance(table.data, pd.DataFrame):
+            check_columns(table.data)
+        return table
     except PermissionError:
         raise ValueError(f"cannot read {source}: permission denied") from None
     except Exception as error:  # parsers raise whatever they like on damaged bytes

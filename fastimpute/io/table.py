@@ -102,6 +102,19 @@ def choose_key(keys: list[str], wanted: str | None, customary: tuple[str, ...]) 
     return keys[0]
 
 
+def check_columns(frame: pd.DataFrame) -> None:
+    """Refuse columns of anything but numbers.
+
+    Raises:
+        ValueError: a column holds text, time stamps, lists.
+    """
+    for name, dtype in frame.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_complex_dtype(dtype):
+            raise ValueError(
+                f"column {name!r} is not numeric: it holds {dtype}; drop it, or put time stamps into the first column"
+            )
+
+
 def check_there(path: Path) -> None:
     """Refuse what is not there, not of the kind its ending says, or empty.
 

@@ -17,7 +17,7 @@ LONG_RUN = 12  # steps: an hour at five minutes
 def zeros_to_missing(data: Data) -> Data:
     """The data with NaN where there was a zero; integers become float64. The input is not changed."""
     if isinstance(data, pd.DataFrame):
-        return data.mask(data == 0)
+        return data.mask(_zeros(data))
     floating = data if np.issubdtype(data.dtype, np.floating) else data.astype(np.float64)
     return np.where(floating == 0, np.asarray(np.nan, dtype=floating.dtype), floating)
 
@@ -96,7 +96,7 @@ class ZeroCount:
 
 
 def _zeros(data: Data) -> NDArray[np.bool_]:
-    table: Any = (data == 0).to_numpy(dtype=bool) if isinstance(data, pd.DataFrame) else np.asarray(data == 0)
+    table: Any = (data == 0).to_numpy(dtype=bool, na_value=False) if isinstance(data, pd.DataFrame) else np.asarray(data == 0)
     return np.asarray(table.reshape(-1, table.shape[-1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _header(path: Path, file: Any, request: Request) -> Header:
     names, sensors, others = _columns(file)
     stored = tuple(_stored_dtype(file, name) for name in sensors)
     if request.zeros_as_missing:
-        stored = tuple(np.dtype(np.float64) if dtype.kind in "iu" else dtype for dtype in stored)
+        stored = tuple(request.dtype_of(dtype) for dtype in stored)
     index = _index(file, others)
     origin = ParquetTable(path, sensors, others, stored)
     dtype = stored[0] if len(set(stored)) == 1 else np.dtype(np.float64)
@@ -129,7 +130,8 @@ def _is_time(file: Any, name: str) -> bool:
     kind = file.schema_arrow.field(name).type
     if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_date(kind):
         return True
-    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+    held = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    if not (pyarrow.types.is_string(held) or pyarrow.types.is_large_string(held)):
         return False
     first = next(file.iter_batches(batch_size=1, columns=[name]))
     return StampParser.of(_shown(first, name)) is not None
@@ -150,7 +152,25 @@ def _stored_dtype(file: Any, name: str) -> np.dtype[Any]:
     statistics = [file.metadata.row_group(group).column(_leaf(file, name)).statistics for group in groups]
     complete = all(known is not None and known.has_null_count and known.null_count == 0 for known in statistics)
     whole: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
-    return whole if complete and pyarrow.types.is_integer(kind) else np.dtype(np.float64)
+    return whole if complete else np.dtype(np.float64)
+
+
+def _noted(schema: Any, changed: set[str]) -> Any:
+    """The schema whose notes for pandas call these columns floating: pandas converts to what they say."""
+    notes = schema.pandas_metadata
+    if not notes or not changed:
+        return schema
+    for column in notes["columns"]:
+        if column.get("field_name", column["name"]) in changed:
+            column.update(pandas_type="float64", numpy_type=_floating_name(str(column["numpy_type"])))
+    return schema.with_metadata({**schema.metadata, b"pandas": json.dumps(notes).encode()})
+
+
+def _floating_name(name: str) -> str:
+    """The floating dtype of the family that a dtype of pandas belongs to."""
+    if name.endswith("[pyarrow]"):
+        return "double[pyarrow]"
+    return "Float64" if name[0].isupper() or name == "boolean" else "float64"
 
 
 def _leaf(file: Any, name: str) -> int:
@@ -267,7 +287,9 @@ class ParquetSink(BlockSink):
         import pyarrow
 
         if self._origin is None:
-            table = pyarrow.Table.from_pandas(self._frame(first, block), schema=self._schema)
+            frame = self._frame(first, block)
+            frame.columns = pd.Index(self._schema.names[: len(self._columns)])  # arrow knows names as text
+            table = pyarrow.Table.from_pandas(frame, schema=self._schema)
         else:
             names = self._origin.others
             piece = next_of(self._others, self._origin.path, len(block)) if names else None
@@ -295,11 +317,15 @@ class ParquetSink(BlockSink):
         import pyarrow
 
         schema = _open(origin.path).schema_arrow
+        changed = set()
         for name, dtype in zip(origin.sensors, origin.dtypes, strict=True):
             position = schema.get_field_index(name)
-            field = schema.field(position).with_type(pyarrow.from_numpy_dtype(dtype)).with_nullable(True)
-            schema = schema.set(position, field)
-        return schema
+            field = schema.field(position)
+            kind = pyarrow.from_numpy_dtype(dtype)
+            if field.type != kind:
+                changed.add(name)
+            schema = schema.set(position, field.with_type(kind).with_nullable(True))
+        return _noted(schema, changed)
 
     def _other_columns(self, origin: ParquetTable, rows: int) -> Iterator[Any]:
         """The columns of the original that are no sensors, in pieces of exactly so many rows."""
