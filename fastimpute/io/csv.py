@@ -40,20 +40,37 @@ def write(path: Path, table: Table) -> None:
 
 
 def check_header(path: Path) -> list[str]:
-    """The names in the header line.
+    """The names in the header line, after a look at the row below it.
 
     Raises:
-        ValueError: not text, or a name appears more than once.
+        ValueError: not text, not separated by commas, a name appears more than once, or there are fewer names than
+            cells: pandas would take the first columns for an index then, and every name would stand over other cells.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
         try:
-            header = next(csv.reader(file), [])
-        except (UnicodeDecodeError, csv.Error) as error:
+            header = next(rows, [])
+            first = next((row for row in rows if row), [])
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not a text table in UTF-8: {error}") from None
+        except csv.Error as error:
             raise ValueError(f"not a text table: {error}") from None
+    _check_separator(header, first)
     repeated = next((name for name, count in Counter(header).items() if count > 1), None)
     if repeated is not None:
-        raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name")
+        raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name in the first line")
+    if len(first) > len(header):
+        raise ValueError(f"not a table: {len(header)} names, but {len(first)} cells in the first row")
     return header
+
+
+def _check_separator(header: list[str], first: list[str]) -> None:
+    for separator in (";", "\t", "|"):
+        if len(header) == 1 and separator in header[0] and separator in ",".join(first):
+            raise ValueError(
+                f"its cells are separated by {separator!r}, not by commas: convert it with "
+                f"pandas.read_csv(..., sep={separator!r}), with decimal=',' where 1,5 is a number, and to_csv"
+            )
 
 
 def check_numbers(column: pd.Series[Any], first: int = 0) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-TIME_NAMES = ("date", "time", "timestamp", "datetime", "ts", "ds")
+from fastimpute.io.stampforms import form_of, is_time_name, parse, unreadable
+
+UNNAMED = "Unnamed: 0"  # what pandas calls a first column without a name
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class TimeColumn:
 def split(frame: pd.DataFrame) -> tuple[pd.DataFrame, TimeColumn | None]:
     """Make a date-like first column the index.
 
-    A column is date-like when it holds time stamps or text that reads as such. Numbers never are; a first column
-    without a name, as pandas writes its row numbers, is set aside like a time column but gives no time.
+    A column is date-like when it holds time stamps, text that reads as such, or, called date or time, whole seconds
+    (or parts of them) since 1970. Other numbers under such a name, and a first column without a name, as pandas writes
+    its row numbers, are set aside like a time column but give no time.
 
     Raises:
         ValueError: a column is called date or time, holds text, and a cell does not read as a time stamp.
@@ -36,26 +39,21 @@ def split(frame: pd.DataFrame) -> tuple[pd.DataFrame, TimeColumn | None]:
         return frame, None
     column = frame.iloc[:, 0]
     rest = frame.iloc[:, 1:]
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        unnamed = str(column.name).startswith("Unnamed: 0")
-        return (rest, TimeColumn(column.rename(""))) if unnamed else (frame, None)
-    times = _parse(column)
+    unnamed = str(column.name).startswith(UNNAMED)
+    kept = TimeColumn(column.rename("") if unnamed else column)
+    form = form_of(column)
+    if pd.api.types.is_numeric_dtype(column.dtype) and form is None:
+        return (rest, kept) if unnamed or is_time_name(column.name) else (frame, None)
+    times = _parse(column, form)
     if times is None:
         return frame, None
-    kept = column.rename("") if str(column.name).startswith("Unnamed: 0") else column
-    return rest.set_axis(times, axis=0), TimeColumn(kept)
+    return rest.set_axis(times.rename(None) if unnamed else times, axis=0), kept
 
 
-def _parse(column: pd.Series[Any]) -> pd.DatetimeIndex | None:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return pd.DatetimeIndex(column)
+def _parse(column: pd.Series[Any], form: str | None) -> pd.DatetimeIndex | None:
     try:
-        return pd.DatetimeIndex(pd.to_datetime(column))
+        return parse(column, form)
     except (ValueError, TypeError, OverflowError) as error:
-        if str(column.name).lower() in TIME_NAMES:
-            parsed = pd.to_datetime(column, errors="coerce", utc=True)
-            row = int(parsed.isna().to_numpy().argmax())
-            raise ValueError(
-                f"column {column.name!r} does not read as time stamps: row {row} holds {column.iloc[row]!r}"
-            ) from error
+        if is_time_name(column.name):
+            raise ValueError(unreadable(column, form)) from error
         return None

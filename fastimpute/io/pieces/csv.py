@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from fastimpute.io.pieces.table import (
     next_of,
     piece_rows,
 )
+from fastimpute.io.stampforms import form_of, is_time_name
+from fastimpute.io.timecolumn import UNNAMED
 from fastimpute.stream.table import Header, Sink, Source
-
-UNNAMED = "Unnamed: 0"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class _WideReader:
         first = 0
         for frame in self._frames():
             if first == 0:
-                stamps, self.time = _time_column(frame)
+                stamps, self.time = _time_column(frame, self._path)
                 self.names = tuple(frame.columns[0 if self.time is None else 1 :])
                 kinds = [set() for _ in self.names]
             if stamps is not None:
@@ -115,10 +114,11 @@ class _WideReader:
             yield frame.to_numpy(dtype=np.float64, na_value=np.nan)
             first += len(frame)
         self.index = None if stamps is None else stamps.index()
+        if self.index is not None and str(self.time).startswith(UNNAMED):
+            self.index = self.index.rename(None)
         self.integers = frozenset(column for column, seen in enumerate(kinds) if seen == {"i"})
 
     def _frames(self) -> Iterator[pd.DataFrame]:
-        self._check_width()
         try:
             with pd.read_csv(self._path, chunksize=piece_rows(self._width)) as reader:
                 for frame in reader:
@@ -129,25 +129,16 @@ class _WideReader:
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise ValueError(f"not a table: {error}") from None
 
-    def _check_width(self) -> None:
-        """pandas takes the first columns for an index where rows are wider than their header."""
-        with self._path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            next(rows, [])
-            row = next((row for row in rows if row), [])
-        if len(row) > self._width:
-            raise ValueError(f"not a table: {self._width} names, but {len(row)} cells in the first row")
 
-
-def _time_column(frame: pd.DataFrame) -> tuple[StampParser | None, str | None]:
-    """The parser of a date-like first column, and its name; row numbers of pandas are set aside and give no time."""
+def _time_column(frame: pd.DataFrame, path: Path) -> tuple[StampParser | None, str | None]:
+    """The parser of a date-like first column, and its name; what `timecolumn.split` sets aside gives no time."""
     column = frame.iloc[:, 0]
     name = str(column.name)
     if frame.shape[1] < 2:
         return None, None
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return None, name if name.startswith(UNNAMED) else None
-    stamps = StampParser.of(column)
+    if pd.api.types.is_numeric_dtype(column.dtype) and form_of(column) is None:
+        return None, name if name.startswith(UNNAMED) or is_time_name(name) else None
+    stamps = StampParser.of(column, lambda: pd.read_csv(path, usecols=[0]).iloc[:, 0])
     return (stamps, name) if stamps is not None else (None, None)
 
 

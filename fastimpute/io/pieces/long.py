@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastimpute.io.pieces.table import (
     check_exact,
     piece_rows,
 )
+from fastimpute.io.stampforms import form_of
 from fastimpute.stream.table import Header
 
 SENSORS = ("sensor_id", "sensor", "station_id", "station", "unique_id", "detector_id", "detector", "detid", "id")
@@ -33,12 +34,13 @@ LONG_ROWS = 2**20  # of the file, converted at a time
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the three columns, and the order they have in the file."""
+    """Names of the three columns, the order they have in the file, and names of the others."""
 
     sensor: str
     time: str
     value: str
     order: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class LongTable(ABC):
     Attributes:
         path: the file.
         columns: names of its three columns.
+        stamps: what writes the time stamps the way they are in the file, see `fastimpute.io.stampforms.own_form`.
     """
 
     path: Path
     columns: Columns
+    stamps: str | None = None
 
     @abstractmethod
     def pieces(self) -> Iterator[pd.DataFrame]:
@@ -99,7 +103,8 @@ def columns_of(names: list[str], request: Request) -> Columns | None:
         found[2] = [name for name in names if name == request.choice.key]
     if all(len(named) == 1 for named in found):
         sensor, time, value = (named[0] for named in found)
-        return Columns(sensor, time, value, tuple(name for name in names if name in (sensor, time, value)))
+        order = tuple(name for name in names if name in (sensor, time, value))
+        return Columns(sensor, time, value, order, tuple(name for name in names if name not in order))
     if request.layout == "auto":
         return None
     raise ValueError(
@@ -114,19 +119,27 @@ def pivot(table: LongTable, request: Request) -> MappedTable:
     Raises:
         ValueError: a row without sensor or time stamp, text among the values, a cell that comes more than once.
     """
-    sensors, index = _axes(table)
+    sensors, index, stamps = _axes(table)
     rows, columns = len(index), len(sensors)
     check_spool(request.spool, rows, columns, 9)
     with laid_aside(request.spool, table.path) as target:
         stored, repeated = _fill(table, sensors, index, target, request.repair)
-        report = (f"{repeated} cells came more than once: the first observed value was kept",) if repeated else ()
         dtype = request.dtype_of(stored.dtype)
-        header = Header(rows, tuple(sensors), True, dtype, index, table.path.suffix.lower(), table, report)
+        origin = replace(table, stamps=stamps)
+        report = tuple(_report(table.columns, repeated))
+        header = Header(rows, tuple(sensors), True, dtype, index, table.path.suffix.lower(), origin, report)
         return MappedTable(target, header, stored, zeros_as_missing=request.zeros_as_missing, laid_aside=True)
 
 
-def _axes(table: LongTable) -> tuple[pd.Index[Any], pd.DatetimeIndex]:
-    """Sensors in the order they appear, time stamps sorted."""
+def _report(columns: Columns, repeated: int) -> Iterator[str]:
+    if columns.others:
+        yield f"columns of a long table that are left out: {', '.join(columns.others)}"
+    if repeated:
+        yield f"{repeated} cells came more than once: the first observed value was kept"
+
+
+def _axes(table: LongTable) -> tuple[pd.Index[Any], pd.DatetimeIndex, str | None]:
+    """Sensors in the order they appear, time stamps sorted, and how these are written."""
     sensors: pd.Index[Any] | None = None
     index: pd.DatetimeIndex | None = None
     parser: StampParser | None = None
@@ -135,15 +148,24 @@ def _axes(table: LongTable) -> tuple[pd.Index[Any], pd.DatetimeIndex]:
         ids, times = frame[table.columns.sensor], frame[table.columns.time]
         _refuse_absent(ids, first)
         _refuse_absent(times, first)
-        parser = parser or StampParser(times)
+        parser = parser or _parser(times)
         new = pd.DatetimeIndex(parser.parse(times, first).unique())
         index = new if index is None else pd.DatetimeIndex(index.append(new).unique())
         here = pd.Index(ids.unique())
         sensors = here if sensors is None else sensors.append(here).unique()
         first += len(frame)
-    if sensors is None or index is None:
+    if sensors is None or index is None or parser is None:
         raise ValueError("it holds no rows")
-    return sensors, index.sort_values().rename(table.columns.time)
+    return sensors, index.sort_values().rename(table.columns.time), parser.own_form
+
+
+def _parser(times: pd.Series[Any]) -> StampParser:
+    if pd.api.types.is_numeric_dtype(times.dtype) and form_of(times) is None:
+        raise ValueError(
+            f"column {times.name!r} does not read as time stamps: row 0 holds {times.iloc[0]!r}; "
+            "numbers are taken for seconds since 1970 only, or ms, us, ns, of a time after 1985"
+        )
+    return StampParser(times)
 
 
 def _refuse_absent(column: pd.Series[Any], first: int) -> None:
@@ -184,7 +206,7 @@ def _placed(
     parser: StampParser | None = None
     first = 0
     for frame in table.pieces():
-        parser = parser or StampParser(frame[table.columns.time])
+        parser = parser or _parser(frame[table.columns.time])
         rows = index.get_indexer(parser.parse(frame[table.columns.time], first))
         yield frame, first, rows, sensors.get_indexer(pd.Index(frame[table.columns.sensor]))
         first += len(frame)
@@ -230,17 +252,18 @@ class LongSink(BlockSink):
     def __init__(self, path: Path, header: Header) -> None:
         super().__init__(path, header, piece_rows(4 * len(header.names)))
         assert header.index is not None
-        self._index = header.index
-        self._texts = StampTexts(header.index)
-        self._columns: Columns = header.origin.columns
+        origin: LongTable = header.origin
+        self._columns = origin.columns
         self._sensors = pd.Index(header.names)
         self._parquet = path.suffix.lower() == ".parquet"
+        same = origin.path.suffix.lower() == path.suffix.lower()
+        texts = StampTexts(header.index, origin.stamps if same else None)
+        self._stamps = header.index if self._parquet and not (same and origin.stamps) else texts
         self._writer: Any = None
         self._file = path.open("wb")
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
-        stamps = self._index if self._parquet else self._texts
-        times = stamps[first : first + len(block)]
+        times = self._stamps[first : first + len(block)]
         frame = pd.DataFrame(
             {
                 self._columns.sensor: self._sensors.append([self._sensors] * (len(block) - 1)),

@@ -26,6 +26,7 @@ from fastimpute.io.pieces.table import (
     piece_rows,
 )
 from fastimpute.io.sizes import check_claim
+from fastimpute.io.stampforms import form_of, is_time_name
 from fastimpute.stream.table import Header, Sink, Source, floating
 
 GROUP_CELLS = 2**24  # of a row group that is read at once
@@ -124,12 +125,14 @@ def _columns(file: Any) -> tuple[tuple[Hashable, ...], tuple[str, ...], tuple[st
 
 
 def _is_time(file: Any, name: str) -> bool:
-    """Whether a column holds time stamps, or text that begins as one."""
+    """Whether a column holds time stamps, text that begins as one, or numbers under a name of time stamps."""
     import pyarrow.types
 
     kind = file.schema_arrow.field(name).type
     if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_date(kind):
         return True
+    if pyarrow.types.is_integer(kind):
+        return is_time_name(name)
     held = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     if not (pyarrow.types.is_string(held) or pyarrow.types.is_large_string(held)):
         return False
@@ -187,7 +190,9 @@ def _index(file: Any, others: tuple[str, ...]) -> pd.DatetimeIndex | None:
         first = 0
         for batch in file.iter_batches(batch_size=2**20, columns=[name]):
             column = _shown(batch, name)
-            parser = parser or StampParser.of(column)
+            if pd.api.types.is_numeric_dtype(column.dtype) and form_of(column) is None:
+                break
+            parser = parser or StampParser.of(column, lambda: _shown(file.read(columns=[name]), name))  # noqa: B023
             if parser is None:
                 break
             parser.add(column, first)

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from fastimpute.io.timecolumn import TIME_NAMES
+from fastimpute.io.stampforms import EPOCHS, form_of, is_ambiguous, is_time_name, own_form, parse, unreadable
+
+TIMESPECS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 class StampParser:
-    """Time stamps of one column: the format is that of its first cell, as for a column parsed at once."""
+    """Time stamps of one column, written all like its first cell.
 
-    def __init__(self, column: pd.Series[Any]) -> None:
+    Attributes:
+        own_form: what writes them the way they were read, None where nothing does; known after the first piece.
+    """
+
+    def __init__(self, column: pd.Series[Any], whole: Callable[[], pd.Series[Any]] | None = None) -> None:
         self._name = column.name
-        self._form = _format_of(column)
-        self._zone: str | None = None
+        self._form = form_of(column)
+        if whole is not None and is_ambiguous(self._form):
+            self._form = form_of(whole())
         self._parts: list[pd.DatetimeIndex] = []
+        self._before: pd.DatetimeIndex | None = None
+        self.own_form: str | None = None
 
     @classmethod
-    def of(cls, column: pd.Series[Any]) -> StampParser | None:
-        """A parser for a column that begins like this; None where it does not read as time stamps, nor is called so."""
-        parser = cls(column)
+    def of(cls, column: pd.Series[Any], whole: Callable[[], pd.Series[Any]] | None = None) -> StampParser | None:
+        """A parser for a column that begins like this; None where it does not read as time stamps, nor is called so.
+
+        Args:
+            column: the first cells.
+            whole: gives all of them, where the first ones may leave open which number is the day.
+        """
+        parser = cls(column, whole)
         try:
-            _parse(column, parser._form)
+            parse(column, parser._form)
         except (ValueError, TypeError, OverflowError):
-            return parser if str(column.name).lower() in TIME_NAMES else None
+            return parser if is_time_name(column.name) else None
         return parser
 
     def add(self, column: pd.Series[Any], first: int = 0) -> None:
@@ -43,20 +58,19 @@ class StampParser:
             ValueError: a cell does not read as a time stamp.
         """
         try:
-            part = _parse(column, self._form)
+            part = parse(column, self._form)
         except (ValueError, TypeError, OverflowError) as error:
-            parsed = pd.to_datetime(column, format=self._form, errors="coerce", utc=True)
-            row = int(parsed.isna().to_numpy().argmax())
-            raise ValueError(
-                f"column {self._name!r} does not read as time stamps: row {first + row} holds {column.iloc[row]!r}"
-            ) from error
-        self._zone = self._zone if self._zone is not None else str(part.tz)
-        if str(part.tz) != self._zone:
+            raise ValueError(unreadable(column, self._form, first)) from error
+        if self._before is None and len(part) and part.notna()[0]:
+            self.own_form = own_form(column.iloc[0], part[0], self._form)
+        before = part if self._before is None else self._before
+        if (before.tz is None) != (part.tz is None):
             raise ValueError(
                 f"column {self._name!r} does not read as time stamps: row {first} holds {column.iloc[0]!r}, "
-                "in another time zone than the rows before"
+                "with a time zone or without, other than the rows before"
             )
-        return part
+        self._before = before[:0]
+        return part if part.tz is None else part.tz_convert(before.tz)
 
     def index(self) -> pd.DatetimeIndex:
         """All time stamps that were added."""
@@ -66,27 +80,31 @@ class StampParser:
 
 
 class StampTexts:
-    """Time stamps as pandas writes them, in one form for the whole index however it is cut."""
+    """Time stamps as text, in one form for the whole index however it is cut: their own, else as pandas writes them."""
 
-    def __init__(self, index: pd.DatetimeIndex) -> None:
+    def __init__(self, index: pd.DatetimeIndex, own: str | None = None) -> None:
         self._index = index
+        self._own = own if own is not None and _keeps(index, own) else None
         self._form: str | None = "%Y-%m-%d %H:%M:%S"
-        if index.tz is not None or bool((index.as_unit("s") != index).any()):
+        self._timespec = next(spec for unit, spec in TIMESPECS.items() if bool((index.as_unit(unit) == index).all()))
+        if index.tz is not None or self._timespec != "seconds":
             self._form = None
         elif bool((index == index.normalize()).all()):
             self._form = "%Y-%m-%d"
 
     def __getitem__(self, rows: slice) -> pd.Index[Any]:
         part = self._index[rows]
-        return part.map(str) if self._form is None else part.strftime(self._form)
+        if self._own in EPOCHS:
+            return pd.Index(part.as_unit(self._own).asi8)
+        form = self._own or self._form
+        if form is not None:
+            return part.strftime(form)
+        return part.map(lambda stamp: stamp.isoformat(" ", self._timespec))
 
 
-def _format_of(column: pd.Series[Any]) -> str | None:
-    texts = column.dropna()
-    if not len(texts) or not isinstance(texts.iloc[0], str):
-        return None
-    return pd.tseries.api.guess_datetime_format(texts.iloc[0])
-
-
-def _parse(column: pd.Series[Any], form: str | None) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(pd.to_datetime(column, format=form))
+def _keeps(index: pd.DatetimeIndex, own: str) -> bool:
+    """Whether nothing is lost of the time stamps in this form, which fitted those of the file, not all of a grid."""
+    if own in EPOCHS:
+        return bool((index.as_unit(own) == index).all())
+    texts = index.strftime(own)
+    return bool((pd.DatetimeIndex(pd.to_datetime(texts, format=own)) == index.tz_localize(None)).all())
