@@ -413,9 +413,18 @@ def _device(method: str, known: dict[str, Any], device: str) -> dict[str, str]:
 
 
 def _read(source: Path, zeros_as_missing: bool, key: str | None, channel: int, quiet: bool, **_: Any) -> Table:
+    import pandas as pd
+
     from fastimpute import io
+    from fastimpute.io.repair import check_regular
 
     table = io.read(source, key=key, channel=channel)
+    index = getattr(table.data, "index", None)
+    if isinstance(index, pd.DatetimeIndex):
+        try:
+            check_regular(index)
+        except ValueError as error:
+            raise ValueError(f"cannot read {source}: {error}") from None
     zeros = io.describe_zeros(table.data)
     if (
         zeros is not None

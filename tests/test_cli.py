@@ -189,6 +189,14 @@ def test_too_little_memory_is_told_in_one_line(
     assert capsys.readouterr().err == "fastimpute: device: the memory of 'cuda' does not suffice\n"
 
 
+@pytest.mark.parametrize("command", ["impute", "fit", "evaluate"])
+def test_irregular_stamps_are_refused_by_file_and_remedy(command: str, tmp_path: Path) -> None:
+    gappy_frame().iloc[[0, 1, 2, 5, 6, 7]].to_csv(tmp_path / "in.csv")
+    said = refused(command, tmp_path / "in.csv", *([] if command == "evaluate" else [tmp_path / "out.csv"]))
+    assert "in.csv: irregular time stamps: row 3 is 2026-01-05 00:25:00" in said
+    assert "--repair of fastimpute impute" in said
+
+
 def test_absent_input(tmp_path: Path) -> None:
     line = refused("impute", tmp_path / "no.csv", tmp_path / "out.csv", "--method", "linear")
     assert "no.csv: there is no such file" in line

@@ -13,7 +13,7 @@ from typing import cast
 import pandas as pd
 
 from fastimpute.atomic import check_place, folder_written_aside, written_aside
-from fastimpute.io import csv, h5, npy, npz, parquet, zarr
+from fastimpute.io import csv, h5, long, npy, npz, parquet, zarr
 from fastimpute.io.table import Choice, Format, Table, check_columns, check_there
 from fastimpute.io.zeros import ZeroCount, describe_zeros, zero_share, zeros_to_missing
 
@@ -65,10 +65,11 @@ def write(path: str | os.PathLike[str], table: Table) -> None:
     """
     target = Path(path)
     form = _format_of(target)
-    if table.suffix != target.suffix.lower():
-        table = Table(table.data, target.suffix.lower())
+    suffix = target.suffix.lower()
+    if table.suffix != suffix and not (suffix in (".csv", ".parquet") and long.is_long(table)):
+        table = Table(table.data, suffix)
     check_target(target)
-    aside_of = folder_written_aside if target.suffix.lower() in FOLDERS else written_aside
+    aside_of = folder_written_aside if suffix in FOLDERS else written_aside
     with aside_of(target) as aside:
         form.write(aside, table)
 

@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastimpute.io import timecolumn
+from fastimpute.io import long, timecolumn
+from fastimpute.io.pieces.long import SENSORS, TIMES, LongCsv
 from fastimpute.io.table import Choice, Table, as_frame
+
+LONG_HINT = "a long table of more than three columns is read with --layout long, a wide one has time stamps first"
 
 
 def read(path: Path, choice: Choice) -> Table:
-    """Read a wide table; see `fastimpute.io.table.Format`."""
-    check_header(path)
+    """Read a table, a long one into a wide frame; see `fastimpute.io.table.Format`."""
+    header = check_header(path)
+    table = long.read(LongCsv, path, header, choice)
+    if table is not None:
+        return table
     try:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -31,6 +37,9 @@ def read(path: Path, choice: Choice) -> Table:
 
 def write(path: Path, table: Table) -> None:
     """Write the table, the time column as it was read; numbers in the shortest form that reads back the same."""
+    if long.is_long(table):
+        long.write(path, table)
+        return
     frame = as_frame(table.data)
     if isinstance(table.origin, timecolumn.TimeColumn):
         table.origin.put_back(frame).to_csv(path, index=False)
@@ -83,7 +92,8 @@ def check_numbers(column: pd.Series[Any], first: int = 0) -> None:
         return
     unreadable = pd.to_numeric(column, errors="coerce").isna() & column.notna()
     row = int(np.flatnonzero(unreadable.to_numpy())[0]) if unreadable.any() else 0
+    of_long = str(column.name).lower() in SENSORS + TIMES
     raise ValueError(
         f"column {column.name!r} is not numeric: line {first + row + 2} holds {column.iloc[row]!r}; "
-        "leave missing cells empty and drop columns of text"
+        + ("leave missing cells empty and drop columns of text" if not of_long else LONG_HINT)
     )

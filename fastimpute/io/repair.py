@@ -39,12 +39,26 @@ def regular(source: Source, repair: bool) -> Source:
     if index is None:
         return source
     try:
-        check_timestamps(index)
+        check_regular(index)
     except ValueError:
         if not repair:
-            raise ValueError(f"{first_fault(index)}; bring the rows onto a regular grid with --repair") from None
+            raise
         return Regridded(source)
     return source
+
+
+def check_regular(index: pd.DatetimeIndex) -> None:
+    """Refuse time stamps that are no regular grid, and name the remedy of the command line.
+
+    Raises:
+        ValueError: they are not.
+    """
+    try:
+        check_timestamps(index)
+    except ValueError:
+        raise ValueError(
+            f"{first_fault(index)}; bring the rows onto a regular grid with --repair of fastimpute impute"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _axes(table: LongTable) -> tuple[pd.Index[Any], pd.DatetimeIndex, str | None
 def _parser(times: pd.Series[Any]) -> StampParser:
     if pd.api.types.is_numeric_dtype(times.dtype) and form_of(times) is None:
         raise ValueError(
-            f"column {times.name!r} does not read as time stamps: row 0 holds {times.iloc[0]!r}; "
+            f"column {times.name!r} does not read as time stamps: row 0 holds {times.iloc[0]}; "
             "numbers are taken for seconds since 1970 only, or ms, us, ns, of a time after 1985"
         )
     return StampParser(times)
