@@ -14,8 +14,10 @@ from fastimpute.files import Reading, impute_file
 Fill = Callable[..., None]
 
 
-def whole(source: Path, target: Path, **choice: Any) -> None:
+def whole(source: Path, target: Path, zeros_as_missing: bool = False, **choice: Any) -> None:
     table = io.read(source, **choice)
+    if zeros_as_missing:
+        table = table.holding(io.zeros_to_missing(table.data))
     io.write(target, table.holding(LinearImputer().fit_transform(table.data)))
 
 

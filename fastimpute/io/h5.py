@@ -31,18 +31,20 @@ SAFE_GLOBALS = (
     "__builtin__ object",
     "builtins object",
     "datetime timedelta",
+    "datetime timezone",
 )
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where in which file the data were, and how."""
+    """Where in which file the data were, and how; a frame's column of times and its columns' types."""
 
     source: Path
     key: str
     pandas_format: Literal["fixed", "table"] | None
     channel: int | None = None
     times: timecolumn.TimeColumn | None = None
+    dtypes: tuple[Any, ...] = ()
 
 
 def read(path: Path, choice: Choice) -> Table:
@@ -62,7 +64,7 @@ def read(path: Path, choice: Choice) -> Table:
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"key {key!r} holds a {type(frame).__name__}, not a frame")
     frame, times = timecolumn.split(frame)
-    return Table(frame, ".h5", Stored(path, key, frames[key], times=times))
+    return Table(frame, ".h5", Stored(path, key, frames[key], times=times, dtypes=tuple(frame.dtypes)))
 
 
 def write(path: Path, table: Table) -> None:
@@ -77,6 +79,9 @@ def write(path: Path, table: Table) -> None:
         return
     shutil.copyfile(stored.source, path)
     if stored.pandas_format is not None and isinstance(table.data, pd.DataFrame):
+        if _fits(stored, table.data):
+            _overwrite_frame(path, stored, table.data)
+            return
         frame = table.data if stored.times is None else stored.times.put_back(table.data)
         frame.to_hdf(path, key=stored.key, mode="a", format=stored.pandas_format)
         return
@@ -95,16 +100,43 @@ def _read_array(path: Path, file: h5py.File, key: str, channel: int) -> Table:
     return Table(array[:, :, channel], ".h5", Stored(path, key, None, channel))
 
 
+def _fits(stored: Stored, frame: pd.DataFrame) -> bool:
+    """Whether the cells of a frame, floating numbers all, fit where those that were read lie."""
+    plain = stored.times is None and not isinstance(frame.index, pd.MultiIndex)
+    floats = all(isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize <= 8 for dtype in stored.dtypes)
+    return plain and floats and stored.dtypes == tuple(frame.dtypes)
+
+
+def _overwrite_frame(path: Path, stored: Stored, frame: pd.DataFrame) -> None:
+    """Put cells into the blocks of a frame where they lie: its notes, compression and indices stay."""
+    from fastimpute.io.pieces import h5 as pieces
+    from fastimpute.io.pieces.table import Request
+
+    with pieces.open_table(path, Request(Choice(stored.key), path.parent)) as source:
+        header = source.header
+    with pieces.FrameSink(path, header, header.origin) as sink:
+        sink.append(frame.to_numpy(dtype=header.floating))
+
+
 def _write_array(file: h5py.File, stored: Stored, filled: np.ndarray[Any, Any]) -> None:
     dataset = file[stored.key]
     if dataset.dtype != filled.dtype:  # integers that had to become floating
-        attributes = dict(dataset.attrs)
-        whole = dataset[()].astype(filled.dtype)
-        del file[stored.key]
-        dataset = file.create_dataset(stored.key, data=whole)
-        dataset.attrs.update(attributes)
+        whole = dataset[()] if stored.channel is not None else None
+        dataset = recreated(file, stored.key, filled.dtype)
+        if whole is not None:
+            dataset[...] = whole
     place = (slice(None),) * 2 + (stored.channel,) if stored.channel is not None else ()
     dataset[place] = filled
+
+
+def recreated(file: h5py.File, key: str, dtype: np.dtype[Any]) -> h5py.Dataset:
+    """An empty array of another dtype in the place of one, stored like it and with its attributes."""
+    before = file[key]
+    attributes = dict(before.attrs)
+    del file[key]
+    dataset = file.create_dataset_like(key, before, dtype=dtype, scaleoffset=None, track_times=False)
+    dataset.attrs.update(attributes)
+    return dataset
 
 
 def _size(group: h5py.Group) -> int:

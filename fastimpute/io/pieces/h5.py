@@ -16,7 +16,7 @@ import pandas as pd
 import tables
 from numpy.typing import NDArray
 
-from fastimpute.io.h5 import CUSTOMARY, arrays_of, check_sizes, frames_of, refuse_pickled_code
+from fastimpute.io.h5 import CUSTOMARY, arrays_of, check_sizes, frames_of, recreated, refuse_pickled_code
 from fastimpute.io.pieces.npy import check_numbers, check_table
 from fastimpute.io.pieces.table import (
     BlockSink,
@@ -25,6 +25,7 @@ from fastimpute.io.pieces.table import (
     as_stored,
     piece_rows,
 )
+from fastimpute.io.stampforms import is_time_name
 from fastimpute.io.table import choose_key
 from fastimpute.stream.table import Header, Sink, floating
 
@@ -135,6 +136,8 @@ def _open_frame(path: Path, key: str, kind: Literal["fixed", "table"], request: 
     repeated = names[names.duplicated()]
     if len(repeated):
         raise ValueError(f"column {repeated[0]!r} appears more than once: give every sensor its own name")
+    if is_time_name(names[0]) and not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(f"column {names[0]!r} holds time stamps: make them the index")
     for dtype in dtypes:
         check_numbers(dtype)
     shared = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
@@ -237,8 +240,8 @@ class ArraySink(BlockSink):
         self._file = h5py.File(path, "r+")
         self._channel = origin.channel
         self._dataset = self._file[origin.key]
-        if self._dataset.dtype != header.dtype and origin.channel is None:
-            self._dataset = _recreated(self._file, origin.key, header.dtype)
+        if self._dataset.dtype.newbyteorder("=") != header.dtype and origin.channel is None:
+            self._dataset = recreated(self._file, origin.key, header.dtype)
         elif self._dataset.dtype.kind in "iu" and header.dtype.kind == "f":
             raise ValueError(f"{origin.key!r} holds {self._dataset.dtype} in all channels: write to another format")
 
@@ -249,18 +252,6 @@ class ArraySink(BlockSink):
 
     def _release(self) -> None:
         self._file.close()
-
-
-def _recreated(file: h5py.File, key: str, dtype: np.dtype[Any]) -> h5py.Dataset:
-    """An array of another dtype in the place of one, with its shape, chunks and attributes."""
-    before = file[key]
-    attributes = dict(before.attrs)
-    shape, chunks = before.shape, before.chunks
-    settings = {"compression": before.compression, "compression_opts": before.compression_opts} if chunks else {}
-    del file[key]
-    dataset = file.create_dataset(key, shape, dtype, chunks=chunks, track_times=False, **settings)
-    dataset.attrs.update(attributes)
-    return dataset
 
 
 class FrameSink(BlockSink):
@@ -293,14 +284,17 @@ class FrameSink(BlockSink):
     def _write(self, first: int, block: NDArray[Any]) -> None:
         last = first + len(block)
         with PYTABLES:
+            records: Any = None
             for part, dtype in zip(self._blocks, self._dtypes, strict=True):
                 cells = as_stored(np.ascontiguousarray(block[:, part.places]), dtype)
                 node = self._file.get_node(part.node)
                 if part.field is None:
                     node[first:last, :] = cells
-                else:
-                    shaped = cells.reshape(len(cells), *node.coldtypes[part.field].shape)
-                    node.modify_column(first, last, column=shaped, colname=part.field)
+                    continue
+                records = node.read(first, last) if records is None else records  # all fields are of one table
+                records[part.field] = cells.reshape(records[part.field].shape)
+            if records is not None:
+                node.modify_rows(first, last, rows=records)
 
     def _release(self) -> None:
         with PYTABLES:
