@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import fastimpute
 
@@ -143,6 +144,8 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
     from fastimpute.files import places_of
     from fastimpute.intervals import IntervalImputer
 
+    if model is not None:
+        _refuse_with_model("method", "seed", "all_missing", "checkpoint")
     _, *ends = places_of(target, level)
     if _wants_tiles(source, **choices):
         _impute_tiles(source, target, model, level, quiet=quiet, **choices)
@@ -162,6 +165,14 @@ def impute(source: Path, target: Path, model: Path | None, level: float | None, 
     io.write(target, table.holding(filled))
     if not quiet:
         _summarise(table, seconds, target)
+
+
+def _refuse_with_model(*names: str) -> None:
+    """Refuse options that a fitted model settled when it was fitted, and that would do nothing."""
+    given = click.get_current_context().get_parameter_source
+    for name in names:
+        if given(name) is not ParameterSource.DEFAULT:
+            raise ValueError(f"--{name.replace('_', '-')}: a fitted model has its own, give it to fastimpute fit")
 
 
 def _wants_tiles(

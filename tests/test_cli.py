@@ -189,6 +189,12 @@ def test_too_little_memory_is_told_in_one_line(
     assert capsys.readouterr().err == "fastimpute: device: the memory of 'cuda' does not suffice\n"
 
 
+@pytest.mark.parametrize("option", [["--method", "linear"], ["--seed", "0"], ["--all-missing", "keep"]])
+def test_what_a_model_has_settled_is_refused(option: list[str], tmp_path: Path) -> None:
+    said = refused("impute", "in.csv", tmp_path / "out.csv", "--model", "model.safetensors", *option)
+    assert f"{option[0]}: a fitted model has its own" in said
+
+
 @pytest.mark.parametrize("command", ["impute", "fit", "evaluate"])
 def test_irregular_stamps_are_refused_by_file_and_remedy(command: str, tmp_path: Path) -> None:
     gappy_frame().iloc[[0, 1, 2, 5, 6, 7]].to_csv(tmp_path / "in.csv")

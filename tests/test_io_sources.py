@@ -195,6 +195,15 @@ def test_a_channel_of_an_archive_is_one_table(folder: Path) -> None:
             open_source(folder / name, spool=folder / "spool", channel=2)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.npy", "a.h5", "array.h5", "a.zarr"])
+def test_a_choice_that_chooses_nothing_is_refused(name: str, folder: Path) -> None:
+    for read in (io.read, lambda path, **choice: open_source(path, spool=folder / "spool", **choice)):
+        with pytest.raises(ValueError, match=rf"{name}: there is no channel 1: only an array \(T, N, C\)"):
+            read(folder / name, channel=1)
+        with pytest.raises(ValueError, match=rf"{name}: there is no key 'other'"):
+            read(folder / name, key="other")
+
+
 def test_sensors_in_rows_are_turned_around(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "a.csv", gappy().T, delimiter=",")
     with open_source(tmp_path / "a.csv", spool=tmp_path, layout="sensors-in-rows") as source:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from fastimpute.atomic import check_place, folder_written_aside, written_aside
 from fastimpute.io import csv, h5, long, npy, npz, parquet, zarr
-from fastimpute.io.table import Choice, Format, Table, check_columns, check_there
+from fastimpute.io.table import KEYED, Choice, Format, Table, check_columns, check_there, check_used
 from fastimpute.io.zeros import ZeroCount, describe_zeros, zero_share, zeros_to_missing
 
 __all__ = ["Table", "ZeroCount", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
@@ -45,7 +45,9 @@ def read(path: str | os.PathLike[str], *, key: str | None = None, channel: int =
     form = _format_of(source)
     try:
         check_there(source)
-        table = form.read(source, Choice(key, channel))
+        choice = Choice(key, channel)
+        table = form.read(source, choice)
+        check_used(choice, table.suffix in KEYED or long.is_long(table), table.origin)
         if isinstance(table.data, pd.DataFrame):
             check_columns(table.data)
         return table

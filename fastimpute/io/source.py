@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from fastimpute.io.pieces.table import (
     Request,
 )
-from fastimpute.io.table import Choice, check_there
+from fastimpute.io.table import KEYED, Choice, check_there, check_used
 from fastimpute.stream.table import Header, Sink, Source
 
 __all__ = ["Header", "Source", "open_source", "stamp"]
@@ -63,6 +63,7 @@ def open_source(
         >>> with open_source("year.npy", spool=folder) as source:  # doctest: +SKIP
         ...     day = source.read(slice(0, 288))
     """
+    from fastimpute.io.pieces.long import LongTable
     from fastimpute.io.repair import regular
 
     file = Path(path)
@@ -73,9 +74,12 @@ def open_source(
         raise ValueError(f"layout {layout!r} is one of {' and '.join(LAYOUTS[layout])} files, got {file}")
     try:
         check_there(file)
-        source = form.open_table(file, Request(Choice(key, channel), spool, layout, zeros_as_missing, repair))
+        choice = Choice(key, channel)
+        source = form.open_table(file, Request(choice, spool, layout, zeros_as_missing, repair))
         with contextlib.ExitStack() as opened:
             opened.callback(source.close)
+            origin = source.header.origin
+            check_used(choice, file.suffix.lower() in KEYED or isinstance(origin, LongTable), origin)
             table = regular(source, repair)
             opened.pop_all()
         return table

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Data = pd.DataFrame | NDArray[Any]
+KEYED = (".npz", ".h5", ".zarr")  # files that hold several things by name
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,23 @@ def check_columns(frame: pd.DataFrame) -> None:
             raise ValueError(
                 f"column {name!r} is not numeric: it holds {dtype}; drop it, or put time stamps into the first column"
             )
+
+
+def check_used(choice: Choice, keyed: bool, origin: Any) -> None:
+    """Refuse a choice that chose nothing.
+
+    Args:
+        choice: what was asked for.
+        keyed: whether the file holds, by name, what a key chooses from.
+        origin: of the table that was read; its channel is None where there are no channels.
+
+    Raises:
+        ValueError: a key of a file without keys, a channel of a table without channels.
+    """
+    if choice.key is not None and not keyed:
+        raise ValueError(f"there is no key {choice.key!r}: a file like this holds one wide table")
+    if choice.channel != 0 and getattr(origin, "channel", None) is None:
+        raise ValueError(f"there is no channel {choice.channel}: only an array (T, N, C) called 'data' has channels")
 
 
 def check_there(path: Path) -> None:
