@@ -135,6 +135,7 @@ def test_parts_of_seconds_are_written_in_one_form(fill: Fill, zone: str | None, 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        (gappy_frame().rename_axis(None).to_csv().replace("2026-01-05 04", "never"), "row 48 holds 'never:00:00'"),
         (gappy_frame().to_csv(sep=";"), "a.csv: its cells are separated by ';', not by commas"),
         (gappy_frame().to_csv(sep=";", decimal=","), "a.csv: its cells are separated by ';', not by commas"),
         (gappy_frame().to_csv(sep="\t"), r"a.csv: its cells are separated by '\\t', not by commas"),

@@ -92,7 +92,7 @@ def test_a_column_of_times_is_no_sensor(tmp_path: Path) -> None:
     data = io.read(tmp_path / "a.h5").data
     assert isinstance(data, pd.DataFrame)
     assert list(data.columns) == ["s0", "s1", "s2", "s3"]
-    with pytest.raises(ValueError, match=r"a\.h5: column 'time' holds time stamps: make them the index"):
+    with pytest.raises(ValueError, match=r"a\.h5: column 'time' holds time stamps or row numbers"):
         open_source(tmp_path / "a.h5", spool=tmp_path)
 
 

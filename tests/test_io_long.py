@@ -63,9 +63,7 @@ def test_every_command_reads_long_tables(command: list[str], tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("fill", WAYS)
-@pytest.mark.parametrize(
-    "form", ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M+01:00", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"]
-)
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M+01:00", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"])
 def test_time_stamps_keep_their_own_text(fill: Fill, form: str, tmp_path: Path) -> None:
     table = melted(gappy_frame(rows=400))
     table["timestamp"] = table["timestamp"].dt.strftime(form)

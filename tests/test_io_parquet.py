@@ -54,6 +54,19 @@ def test_time_stamps_may_be_a_dictionary_of_texts(fill: Fill, tmp_path: Path) ->
     assert list(pd.read_parquet(tmp_path / "out.parquet")["time"]) == list(frame["time"])
 
 
+@pytest.mark.parametrize("fill", WAYS)
+def test_row_numbers_of_another_file_are_no_sensor_and_stay(fill: Fill, tmp_path: Path) -> None:
+    gappy_frame().reset_index(drop=True).to_csv(tmp_path / "a.csv")
+    pd.read_csv(tmp_path / "a.csv").to_parquet(tmp_path / "in.parquet")
+    fill(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    filled = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(filled.columns) == ["Unnamed: 0", "s0", "s1", "s2", "s3"]
+    assert filled["Unnamed: 0"].tolist() == list(range(60))
+    data = io.read(tmp_path / "out.parquet").data
+    assert isinstance(data, pd.DataFrame)
+    assert list(data.columns) == ["s0", "s1", "s2", "s3"]
+
+
 @pytest.mark.parametrize("missing", ["Int64", "double[pyarrow]"])
 def test_zeros_of_nullable_columns_are_found(missing: Any) -> None:
     frame = pd.DataFrame({"a": pd.array([0, None, 2, 0], dtype=missing)})

@@ -22,9 +22,7 @@ def whole(source: Path, target: Path, zeros_as_missing: bool = False, **choice: 
 
 
 def in_pieces(source: Path, target: Path, **choice: Any) -> None:
-    impute_file(
-        source, target, LinearImputer(), reading=Reading(**choice), report=lambda line: None, verbose=False
-    )
+    impute_file(source, target, LinearImputer(), reading=Reading(**choice), report=lambda line: None, verbose=False)
 
 
 WAYS = [pytest.param(whole, id="whole"), pytest.param(in_pieces, id="in pieces")]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from fastimpute.io import long, timecolumn
 from fastimpute.io.pieces.long import SENSORS, TIMES, LongCsv
+from fastimpute.io.stampforms import UNNAMED
 from fastimpute.io.table import Choice, Table, as_frame
 
 LONG_HINT = "a long table of more than three columns is read with --layout long, a wide one has time stamps first"
@@ -42,7 +43,9 @@ def write(path: Path, table: Table) -> None:
         return
     frame = as_frame(table.data)
     if isinstance(table.origin, timecolumn.TimeColumn):
-        table.origin.put_back(frame).to_csv(path, index=False)
+        whole = table.origin.put_back(frame)
+        unnamed = str(whole.columns[0]).startswith(UNNAMED)
+        whole.rename(columns={whole.columns[0]: ""} if unnamed else {}).to_csv(path, index=False)
     else:
         named = not isinstance(frame.index, pd.RangeIndex)
         frame.to_csv(path, index=named, index_label=str(frame.index.name or "time"))
@@ -67,7 +70,7 @@ def check_header(path: Path) -> list[str]:
     _check_separator(header, first)
     repeated = next((name for name, count in Counter(header).items() if count > 1), None)
     if repeated is not None:
-        raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name in the first line")
+        raise ValueError(f"column {repeated!r} appears more than once: give every sensor its own name")
     if len(first) > len(header):
         raise ValueError(f"not a table: {len(header)} names, but {len(first)} cells in the first row")
     return header

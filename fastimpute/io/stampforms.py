@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+UNNAMED = "Unnamed: 0"  # what pandas calls a first column without a name, such as an index it has written
 TIME_NAMES = ("date", "time", "timestamp", "datetime", "ts", "ds")
 EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLIEST, LATEST = 5 * 10**8, 5 * 10**9  # seconds since 1970 that are taken for a time: 1985 to 2128
 
 
 def is_time_name(name: object) -> bool:
-    """Whether a column of this name holds time stamps, whatever is in it."""
-    return str(name).lower() in TIME_NAMES
+    """Whether a first column of this name, or without one, is no sensor: it holds time stamps or row numbers."""
+    return str(name).lower() in TIME_NAMES or str(name).startswith(UNNAMED)
 
 
 def form_of(column: pd.Series[Any]) -> str | None:
@@ -49,7 +50,8 @@ def parse(column: pd.Series[Any], form: str | None) -> pd.DatetimeIndex:
         ValueError, TypeError, OverflowError: a cell does not read as a time stamp.
     """
     if form in EPOCHS:
-        return pd.DatetimeIndex(pd.to_datetime(column, unit=form, utc=True), name=column.name)
+        unit: Any = form
+        return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True), name=column.name)
     try:
         return pd.DatetimeIndex(pd.to_datetime(column, format=form))
     except ValueError:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fastimpute.io.stampforms import form_of, is_time_name, parse, unreadable
-
-UNNAMED = "Unnamed: 0"  # what pandas calls a first column without a name
+from fastimpute.io.stampforms import UNNAMED, form_of, is_time_name, parse, unreadable
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ def split(frame: pd.DataFrame) -> tuple[pd.DataFrame, TimeColumn | None]:
     column = frame.iloc[:, 0]
     rest = frame.iloc[:, 1:]
     unnamed = str(column.name).startswith(UNNAMED)
-    kept = TimeColumn(column.rename("") if unnamed else column)
+    kept = TimeColumn(column)
     form = form_of(column)
     if pd.api.types.is_numeric_dtype(column.dtype) and form is None:
-        return (rest, kept) if unnamed or is_time_name(column.name) else (frame, None)
+        return (rest, kept) if is_time_name(column.name) else (frame, None)
     times = _parse(column, form)
     if times is None:
         return frame, None

@@ -96,7 +96,8 @@ class ZeroCount:
 
 
 def _zeros(data: Data) -> NDArray[np.bool_]:
-    table: Any = (data == 0).to_numpy(dtype=bool, na_value=False) if isinstance(data, pd.DataFrame) else np.asarray(data == 0)
+    zeros = data == 0
+    table: Any = zeros.to_numpy(dtype=bool, na_value=False) if isinstance(zeros, pd.DataFrame) else np.asarray(zeros)
     return np.asarray(table.reshape(-1, table.shape[-1]))
 
 

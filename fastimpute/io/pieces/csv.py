@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from fastimpute.io.pieces.table import (
     next_of,
     piece_rows,
 )
-from fastimpute.io.stampforms import form_of, is_time_name
-from fastimpute.io.timecolumn import UNNAMED
+from fastimpute.io.stampforms import UNNAMED, form_of, is_time_name
 from fastimpute.stream.table import Header, Sink, Source
 
 
@@ -137,7 +136,7 @@ def _time_column(frame: pd.DataFrame, path: Path) -> tuple[StampParser | None, s
     if frame.shape[1] < 2:
         return None, None
     if pd.api.types.is_numeric_dtype(column.dtype) and form_of(column) is None:
-        return None, name if name.startswith(UNNAMED) or is_time_name(name) else None
+        return None, name if is_time_name(name) else None
     stamps = StampParser.of(column, lambda: pd.read_csv(path, usecols=[0]).iloc[:, 0])
     return (stamps, name) if stamps is not None else (None, None)
 
@@ -152,7 +151,7 @@ class CsvSink(BlockSink):
         self._time = None if origin is None or origin.time is None else origin
         self._columns = [str(name) for name in header.names] if not header.named else list(header.names)
         self._stamps = None if header.index is None else StampTexts(header.index)
-        self._cells = self._time_cells(len(self._block)) if self._time is not None else iter(())
+        self._cells = self._time_cells(len(self._block))
         self._file = path.open("w", newline="", encoding="utf-8")
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
@@ -173,12 +172,14 @@ class CsvSink(BlockSink):
         else:
             frame.to_csv(self._file, index=False, header=head)
 
-    def _time_cells(self, rows: int) -> Iterator[pd.Series[Any]]:
-        """The time column of the original in pieces of so many rows."""
-        assert self._time is not None
+    def _time_cells(self, rows: int) -> Generator[pd.Series[Any]]:
+        """The time column of the original, if it had one, in pieces of so many rows."""
+        if self._time is None:
+            return
         with pd.read_csv(self._time.path, usecols=[0], chunksize=rows) as reader:
             for frame in reader:
                 yield frame.iloc[:, 0]
 
     def _release(self) -> None:
+        self._cells.close()
         self._file.close()

@@ -137,7 +137,7 @@ def _open_frame(path: Path, key: str, kind: Literal["fixed", "table"], request: 
     if len(repeated):
         raise ValueError(f"column {repeated[0]!r} appears more than once: give every sensor its own name")
     if is_time_name(names[0]) and not isinstance(index, pd.DatetimeIndex):
-        raise ValueError(f"column {names[0]!r} holds time stamps: make them the index")
+        raise ValueError(f"column {names[0]!r} holds time stamps or row numbers: make them the index")
     for dtype in dtypes:
         check_numbers(dtype)
     shared = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,7 +284,7 @@ class ParquetSink(BlockSink):
         self._origin = header.origin if isinstance(header.origin, ParquetTable) else None
         self._columns = list(header.names) if header.named else [str(name) for name in header.names]
         self._schema = self._new_schema() if self._origin is None else self._old_schema(self._origin)
-        self._others = iter(()) if self._origin is None else self._other_columns(self._origin, len(self._block))
+        self._others = self._other_columns(len(self._block))
         self._file = path.open("wb")
         self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
 
@@ -321,7 +321,8 @@ class ParquetSink(BlockSink):
     def _old_schema(self, origin: ParquetTable) -> Any:
         import pyarrow
 
-        schema = _open(origin.path).schema_arrow
+        with _open(origin.path) as file:
+            schema = file.schema_arrow
         changed = set()
         for name, dtype in zip(origin.sensors, origin.dtypes, strict=True):
             position = schema.get_field_index(name)
@@ -332,20 +333,24 @@ class ParquetSink(BlockSink):
             schema = schema.set(position, field.with_type(kind).with_nullable(True))
         return _noted(schema, changed)
 
-    def _other_columns(self, origin: ParquetTable, rows: int) -> Iterator[Any]:
+    def _other_columns(self, rows: int) -> Generator[Any]:
         """The columns of the original that are no sensors, in pieces of exactly so many rows."""
         import pyarrow
 
+        if self._origin is None:
+            return
         waiting: Any = None
-        for batch in _open(origin.path).iter_batches(batch_size=rows, columns=list(origin.others)):
-            table = pyarrow.Table.from_batches([batch])
-            waiting = table if waiting is None else pyarrow.concat_tables([waiting, table])
-            while waiting.num_rows >= rows:
-                piece, waiting = waiting.slice(0, rows), waiting.slice(rows)
-                yield piece
+        with _open(self._origin.path) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=list(self._origin.others)):
+                table = pyarrow.Table.from_batches([batch])
+                waiting = table if waiting is None else pyarrow.concat_tables([waiting, table])
+                while waiting.num_rows >= rows:
+                    piece, waiting = waiting.slice(0, rows), waiting.slice(rows)
+                    yield piece
         if waiting is not None and waiting.num_rows:
             yield waiting
 
     def _release(self) -> None:
+        self._others.close()
         self._writer.close()
         self._file.close()

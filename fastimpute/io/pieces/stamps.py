@@ -9,7 +9,7 @@ import pandas as pd
 
 from fastimpute.io.stampforms import EPOCHS, form_of, is_ambiguous, is_time_name, own_form, parse, unreadable
 
-TIMESPECS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+TIMESPECS: dict[Any, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 class StampParser:
@@ -95,16 +95,22 @@ class StampTexts:
     def __getitem__(self, rows: slice) -> pd.Index[Any]:
         part = self._index[rows]
         if self._own in EPOCHS:
-            return pd.Index(part.as_unit(self._own).asi8)
+            return _units_since_1970(part, self._own)
         form = self._own or self._form
         if form is not None:
             return part.strftime(form)
         return part.map(lambda stamp: stamp.isoformat(" ", self._timespec))
 
 
+def _units_since_1970(index: pd.DatetimeIndex, unit: Any) -> pd.Index[Any]:
+    numbers: pd.Index[Any] = pd.Index(index.as_unit(unit).asi8, dtype="int64")
+    return numbers
+
+
 def _keeps(index: pd.DatetimeIndex, own: str) -> bool:
     """Whether nothing is lost of the time stamps in this form, which fitted those of the file, not all of a grid."""
     if own in EPOCHS:
-        return bool((index.as_unit(own) == index).all())
+        unit: Any = own
+        return bool((index.as_unit(unit) == index).all())
     texts = index.strftime(own)
     return bool((pd.DatetimeIndex(pd.to_datetime(texts, format=own)) == index.tz_localize(None)).all())
