@@ -290,7 +290,8 @@ def test_numpy_objects_are_never_unpickled(ending: str, tmp_path: Path) -> None:
     trap = np.array([[Trap()]], dtype=object)
     save = np.savez if ending == ".npz" else np.save
     save(tmp_path / f"a{ending}", trap)
-    with pytest.raises(ValueError, match="cannot read"):
+    member = "member 'arr_0.npy': " if ending == ".npz" else ""
+    with pytest.raises(ValueError, match=rf"cannot read .*{member}it holds pickled objects"):
         io.read(tmp_path / f"a{ending}")
     assert not (tmp_path / "sprung").exists()
 
@@ -325,6 +326,14 @@ def test_h5_array_keeps_attributes_and_neighbours(tmp_path: Path) -> None:
         assert not np.isnan(file["speed"][()]).any()
         assert file["speed"].attrs["unit"] == "mph"
         assert file["sensors"][()].tolist() == [0, 1, 2, 3]
+
+
+def test_a_file_without_any_table_says_so(tmp_path: Path) -> None:
+    pd.Series(np.arange(3.0)).to_hdf(tmp_path / "a.h5", key="df")
+    np.savez(tmp_path / "a.npz", names=np.array(["a", "b"]))
+    for name in ("a.h5", "a.npz"):
+        with pytest.raises(ValueError, match=rf"{name}: it holds no table of numbers"):
+            io.read(tmp_path / name)
 
 
 def test_h5_pems_channel(tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def stored_members(archive: zipfile.ZipFile) -> dict[str, Stored]:
     for entry in archive.infolist():
         if entry.filename.endswith(".npy"):
             with archive.open(entry) as member:
-                stored = read_stored(member)
+                try:
+                    stored = read_stored(member)
+                except ValueError as error:
+                    raise ValueError(f"member {entry.filename!r}: {error}") from None
             check_member(entry, stored.shape, stored.offset + stored.size)
             found[entry.filename.removesuffix(".npy")] = stored
     return found

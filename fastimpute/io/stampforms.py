@@ -35,7 +35,7 @@ def form_of(column: pd.Series[Any]) -> str | None:
     if not len(cells) or not isinstance(cells.iloc[0], str):
         return None
     form = pd.tseries.api.guess_datetime_format(cells.iloc[0])
-    return form if form is None or not is_ambiguous(form) else _ordered(cells, form)
+    return form if form is None or not is_ambiguous(form) else _ordered(pd.Series(cells.unique()), form)
 
 
 def is_ambiguous(form: str | None) -> bool:
@@ -101,7 +101,7 @@ def _ordered(texts: pd.Series[Any], form: str) -> str:
 def _steps(texts: pd.Series[Any], form: str) -> float:
     """How many different steps there are between the time stamps; infinitely many where they cannot be read so."""
     try:
-        stamps = parse(texts, form).unique()
+        stamps = parse(texts, form)
     except (ValueError, TypeError, OverflowError):
         return np.inf
     return len(np.unique(np.diff(stamps.asi8)))

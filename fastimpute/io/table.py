@@ -90,7 +90,9 @@ def choose_key(keys: list[str], wanted: str | None, customary: tuple[str, ...]) 
     Raises:
         ValueError: the key is not there, or there are several and none was asked for.
     """
-    listed = ", ".join(keys) or "nothing"
+    if not keys:
+        raise ValueError("it holds no table of numbers, neither an array (rows, sensors) nor a frame")
+    listed = ", ".join(keys)
     if wanted is not None:
         if wanted not in keys:
             raise ValueError(f"there is no key {wanted!r}; the file holds {listed}")
