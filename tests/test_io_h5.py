@@ -32,6 +32,9 @@ def test_columns_that_are_stored_alone_are_filled(fill: Fill, frame: str, layout
     after = pd.read_hdf(tmp_path / "b.h5", "df")
     pd.testing.assert_frame_equal(after.where(before.notna()), before, check_exact=True, check_freq=False)
     assert after.notna().all(axis=None)
+    if layout == "table":
+        late = pd.read_hdf(tmp_path / "b.h5", "df", where="index >= '2026-01-05 04:00'")
+        pd.testing.assert_frame_equal(late, after.iloc[48:], check_freq=False)
 
 
 @pytest.mark.parametrize("fill", WAYS)
@@ -73,6 +76,20 @@ def test_integers_that_become_floating_keep_how_they_are_stored(fill: Fill, tmp_
         assert {name: getattr(data, name) for name in how} == how
         assert data.attrs["units"] == "mph"
         assert (data[()] > 0).all()
+
+
+@pytest.mark.parametrize("fill", WAYS)
+def test_a_channel_of_integers_becomes_floating_with_all_others(fill: Fill, tmp_path: Path) -> None:
+    channels = np.stack([np.nan_to_num(gappy()).astype(np.int32), np.arange(240).reshape(60, 4)], axis=2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", data=channels, chunks=(7, 4, 1), compression="gzip")
+    fill(tmp_path / "a.h5", tmp_path / "b.h5", zeros_as_missing=True)
+    with h5py.File(tmp_path / "b.h5") as file:
+        after = file["data"][()]
+        assert file["data"].chunks == (7, 4, 1)
+    assert np.array_equal(after[:, :, 1], channels[:, :, 1])
+    assert np.array_equal(after[:, :, 0][channels[:, :, 0] > 0], channels[:, :, 0][channels[:, :, 0] > 0])
+    assert (after[:, :, 0] > 0).all()
 
 
 @pytest.mark.parametrize("fill", WAYS)

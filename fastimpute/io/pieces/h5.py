@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import threading
 from collections.abc import Iterator
@@ -242,8 +243,17 @@ class ArraySink(BlockSink):
         self._dataset = self._file[origin.key]
         if self._dataset.dtype.newbyteorder("=") != header.dtype and origin.channel is None:
             self._dataset = recreated(self._file, origin.key, header.dtype)
-        elif self._dataset.dtype.kind in "iu" and header.dtype.kind == "f":
-            raise ValueError(f"{origin.key!r} holds {self._dataset.dtype} in all channels: write to another format")
+        elif self._dataset.dtype.kind in "iub" and header.dtype.kind == "f":
+            self._dataset = recreated(self._file, origin.key, header.dtype)
+            self._copy_channels(origin)
+
+    def _copy_channels(self, origin: H5Table) -> None:
+        """All channels as they were in the original, in an array of another dtype."""
+        with h5py.File(origin.path) as file:
+            before = file[origin.key]
+            rows = piece_rows(math.prod(before.shape[1:]))
+            for first in range(0, len(before), rows):
+                self._dataset[first : first + rows] = before[first : first + rows]
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
         part = (slice(first, first + len(block)), slice(None))
@@ -284,21 +294,40 @@ class FrameSink(BlockSink):
     def _write(self, first: int, block: NDArray[Any]) -> None:
         last = first + len(block)
         with PYTABLES:
-            records: Any = None
             for part, dtype in zip(self._blocks, self._dtypes, strict=True):
                 cells = as_stored(np.ascontiguousarray(block[:, part.places]), dtype)
                 node = self._file.get_node(part.node)
                 if part.field is None:
                     node[first:last, :] = cells
-                    continue
-                records = node.read(first, last) if records is None else records  # all fields are of one table
-                records[part.field] = cells.reshape(records[part.field].shape)
-            if records is not None:
-                node.modify_rows(first, last, rows=records)
+                elif node.coldtypes[part.field].shape == (1,):
+                    _modify_single(node, first, last, part.field, cells)
+                else:
+                    shaped = cells.reshape(len(cells), *node.coldtypes[part.field].shape)
+                    node.modify_column(first, last, column=shaped, colname=part.field)
+
+    def _finish(self) -> None:
+        with PYTABLES:
+            for place in {block.node for block in self._blocks if block.field is not None}:
+                node = self._file.get_node(place)
+                if not node.autoindex:
+                    node.autoindex = True
+                    node.reindex_dirty()
+        super()._finish()
 
     def _release(self) -> None:
         with PYTABLES:
             self._file.close()
+
+
+def _modify_single(node: Any, first: int, last: int, field: str, cells: NDArray[Any]) -> None:
+    """Write a field of arrays of one number, a dimension that `modify_column` drops and then misses.
+
+    All indices of the table count as stale after this: they are made anew once, when it is complete.
+    """
+    records = node.read(first, last)
+    records[field] = cells
+    node.autoindex = False
+    node.modify_rows(first, last, rows=records)
 
 
 def _new_frame(path: Path, header: Header) -> H5Table:
