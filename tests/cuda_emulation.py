@@ -22,6 +22,9 @@ CHECKS = ("common/errors.cpp", "common/noise.cpp", "spt_weights/spt_weights_chec
           "gaussian_conditional/gaussian_conditional_checks.cpp",
           "gaussian_whitening/gaussian_whitening_checks.cpp")  # fmt: skip
 
+# Shared memory a block may have, bytes.
+SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90a": 227 * 1024}
+
 
 def build(folder: Path) -> Path:
     """Compiles tests/cuda and the binding into one shared library."""
