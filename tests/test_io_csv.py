@@ -157,6 +157,13 @@ def test_another_encoding_is_named(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", WAYS)
+def test_an_empty_line_of_one_sensor_is_a_missing_cell(fill: Fill, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n\n3\n4\n\n6\n")
+    fill(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert pd.read_csv(tmp_path / "b.csv")["a"].round(3).tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("fill", WAYS)
 @pytest.mark.parametrize("change", ["bom", "crlf", "empty lines"])
 def test_marks_and_line_ends_of_other_systems_are_read(fill: Fill, change: str, tmp_path: Path) -> None:
     text = gappy_frame().to_csv()

@@ -25,7 +25,8 @@ def read(path: Path, choice: Choice) -> Table:
     if table is not None:
         return table
     try:
-        frame = pd.read_csv(path)
+        # An empty line of one sensor is a missing cell, of several it is nothing.
+        frame = pd.read_csv(path, skip_blank_lines=len(header) > 1)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"not a table: {error}") from None
     if frame.empty:

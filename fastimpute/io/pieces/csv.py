@@ -119,7 +119,8 @@ class _WideReader:
 
     def _frames(self) -> Iterator[pd.DataFrame]:
         try:
-            with pd.read_csv(self._path, chunksize=piece_rows(self._width)) as reader:
+            several = self._width > 1  # an empty line of one sensor is a missing cell
+            with pd.read_csv(self._path, skip_blank_lines=several, chunksize=piece_rows(self._width)) as reader:
                 for frame in reader:
                     if frame.shape[1] != self._width:
                         raise ValueError(f"{self._width} names, but rows of {frame.shape[1]} cells")
