@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,9 +43,20 @@ class Fold:
         """Its fillings of a series, from that series' start."""
         # Fewer rows than in fit can leave a candidate of the start out; the start's own blend stands in for it.
         known = {name: start.finals.get(name, start.filled) for name in self.start_blend.names}
-        filled = self.start_blend.apply(known, series.missing, series.values)
-        offered = {START: filled}
-        return offered if self.ladder is None else offered | refill(self.ladder, series, filled, cycles)
+        return self._offer(self.start_blend.apply(known, series.missing, series.values), series, series.missing, cycles)
+
+    def on_trial(self, series: Series, start: Start, cycles: Cycles) -> tuple[Fold, Trial]:
+        """The fold with a blend of the start for this series, and its fillings without the cells that the start held
+        out, to be judged on the second half of these."""
+        hidden = series.missing | start.holdout
+        first, second = halves(start.holdout)
+        fold = replace(self, start_blend=Blend.fit([Trial(start.candidates, first, hidden)], series.values))
+        begin = fold.start_blend.apply(start.candidates, hidden, series.values)
+        return fold, Trial(fold._offer(begin, series, hidden, cycles), second, hidden)
+
+    def _offer(self, begin: Floats, series: Series, hidden: Mask, cycles: Cycles) -> dict[str, Floats]:
+        offered = {START: begin}
+        return offered if self.ladder is None else offered | refill(self.ladder, series, hidden, begin, cycles)
 
 
 def fit_fold(
@@ -107,12 +118,19 @@ def _judged(missing: Mask, seed: int) -> Mask:
     return halves(hold_out(missing, seed=seed))[1]
 
 
-def cautious_blend(trials: list[Trial], truth: Floats) -> Blend:
-    """The blend of what the folds offer, drawn towards equal weights where few held-out gaps stand behind it."""
+def cautious_blend(trials: list[Trial], truth: Floats, trusted: tuple[str, ...] = ()) -> Blend:
+    """The blend of what the folds offer, drawn towards what is trusted where few held-out gaps stand behind it.
+
+    Args:
+        trials: what they offer without the held-out cells.
+        truth: (T, N), right at these.
+        trusted: names of fillings, all alike; none: all are.
+    """
     blend = Blend.fit(trials, truth)
     gaps = sum(gap_lengths(trial.held).size for trial in trials)
     sure = gaps / (gaps + SURE_GAPS)
-    return Blend(blend.names, sure * blend.weights + (1 - sure) / len(blend.names))
+    prior = np.array([not trusted or name in trusted for name in blend.names], np.float64)
+    return Blend(blend.names, sure * blend.weights + (1 - sure) * prior / prior.sum())
 
 
 def mean_fill(blend: Blend, fillings: Sequence[Mapping[str, Floats]], series: Series) -> Floats:

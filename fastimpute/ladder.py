@@ -100,20 +100,20 @@ def fit_ladder(
 
 
 def refill(
-    ladder: Ladder, series: Series, filled: NDArray[np.float32], cycles: Cycles
+    ladder: Ladder, series: Series, hidden: NDArray[np.bool_], filled: NDArray[np.float32], cycles: Cycles
 ) -> dict[str, NDArray[np.float32]]:
-    """Fillings of a series by the trained ladder, from a start: recursion only.
+    """Fillings of the hidden cells of a series by the trained ladder, from a start: recursion only.
 
     "windows" is where the Gaussian EM ends, "spirit" the last filling of the ladder, "spirit, mean" the mean of its
     later half: the last is nearer to the median of what could be, the mean nearer to its mean.
     """
-    table, missing = patch_table(ladder.patches, series, cycles), series.missing
+    table = patch_table(ladder.patches, series, cycles)
     offered, begin = {}, filled
     with crew() as workers:
         if ladder.gaussian_stages:
-            offered[WINDOWS] = descend(ladder.gaussian_stages, filled, missing, table, ladder.plan, workers)[-1]
+            offered[WINDOWS] = descend(ladder.gaussian_stages, filled, hidden, table, ladder.plan, workers)[-1]
             begin = offered[WINDOWS] if ladder.from_gaussian else filled
-        return offered | _ends(descend(ladder.stages, begin, missing, table, ladder.plan, workers))
+        return offered | _ends(descend(ladder.stages, begin, hidden, table, ladder.plan, workers))
 
 
 def _ends(fillings: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastimpute.blend import Blend, Trial
 from fastimpute.conformal import FARTHEST, Calibration, cell_scores, distance_class
 from fastimpute.gaps import Floats, Mask
+from fastimpute.series import Series
 
 SENSOR_PRIOR = 30.0  # held-out cells that all sensors' spread counts for beside a sensor's own
 CLASS_PRIOR = 30.0
@@ -77,6 +79,13 @@ class ResidualIntervals:
     def unpack(cls, arrays: dict[str, NDArray[Any]]) -> Self:
         """Inverse of `pack`."""
         return cls(arrays["by_distance"], arrays["by_sensor"], Calibration.unpack(arrays))
+
+
+def residual_intervals(blend: Blend, trials: list[Trial], series: Series) -> ResidualIntervals:
+    """Of a blend, from the trials it was fitted on."""
+    filled = (blend.apply(trial.candidates, trial.hidden, series.values) for trial in trials)
+    held = (HeldOut(table, trial.held, trial.hidden) for table, trial in zip(filled, trials, strict=True))
+    return ResidualIntervals.fit(series.values, held)
 
 
 def _spread(values: Floats, trials: list[HeldOut], rows: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

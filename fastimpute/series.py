@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,13 @@ class Series:
     def shape(self) -> tuple[int, int]:
         """(T, N)."""
         return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """Of what is observed, and where."""
+        digest = hashlib.blake2b(self.missing.data, digest_size=16)
+        digest.update(np.where(self.missing, np.float32(0), self.values).data)
+        return digest.hexdigest()
 
     def select(self, columns: NDArray[np.intp]) -> Series:
         """The series of some of the sensors."""

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from fastimpute import ops
 from fastimpute.arguments import check_choice, check_count, seed_of
 from fastimpute.blend import Trial, scores
+from fastimpute.conformal import needed
 from fastimpute.crew import crew
 from fastimpute.device import device_of, sufficient_memory
-from fastimpute.fold import Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
+from fastimpute.fold import HELD_OUT_LEAST, START, Fold, cautious_blend, fit_fold, folds_wanted, mean_fill
 from fastimpute.intervals import IntervalImputer
 from fastimpute.ladder import SPIRIT
 from fastimpute.linear_start import linear_start
@@ -21,7 +22,8 @@ from fastimpute.ops.registry import BACKENDS
 from fastimpute.profile import Period
 from fastimpute.progress import progress
 from fastimpute.recursion import Dynamics, Engine, Plan
-from fastimpute.residuals import HeldOut, ResidualIntervals
+from fastimpute.referee import halves
+from fastimpute.residuals import ResidualIntervals, residual_intervals
 from fastimpute.series import Series
 from fastimpute.settings import Cycles, Patches, choose_columns, choose_stride, choose_train_steps, choose_window
 from fastimpute.spirit_state import SpiritState, pack, unpack
@@ -30,6 +32,7 @@ from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.score_matching import ScoreMatching
 
 BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
+ENOUGH_FOR_INTERVALS = 400  # cells held out of new data, from which their own residuals say more than those of fit
 
 
 class SPIRITImputer(IntervalImputer[SpiritState]):
@@ -181,26 +184,19 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         if not self.blend and folds[0].ladder is not None:
             trials = [Trial({SPIRIT: trial.candidates[SPIRIT]}, trial.held, trial.hidden) for trial in trials]
         blend = cautious_blend(trials, series.values)
-        tried = (
-            HeldOut(blend.apply(one.candidates, one.hidden, series.values), one.held, one.hidden) for one in trials
-        )
-        intervals = ResidualIntervals.fit(series.values, tried)
+        intervals = residual_intervals(blend, trials, series)
         period = starts[0].period
-        state = SpiritState(tuple(folds), blend, period, Cycles.of(series, period), errors, intervals)
+        state = SpiritState(tuple(folds), blend, period, Cycles.of(series, period), errors, intervals, series.digest)
         return state, mean_fill(blend, fillings, series)
 
     def _impute_series(self, series: Series, state: SpiritState) -> NDArray[np.float32]:
-        device_of(self.device)
-        start = self._start(series, state.period)
-        folds = (fold.on(self.device) for fold in state.folds)
-        with sufficient_memory(self.device, series.missing.size):
-            fillings = [fold.fill(series, start, state.cycles) for fold in folds]
-        return mean_fill(state.blend, fillings, series)
+        return self._refilled(series, state)[0]
 
     def _spread_series(
         self, series: Series, state: SpiritState, level: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._impute_series(series, state), state.intervals.half_width(series.missing, level)
+        filled, intervals = self._refilled(series, state, needed(level))
+        return filled, intervals.half_width(series.missing, level)
 
     def _pack_state(self, state: SpiritState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return pack(state)
@@ -233,6 +229,33 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
             raise ValueError(f"rho: expected a positive number or inf, got {self.rho!r}")
         if self.gamma < 0 or (self.gamma > 0 and self.head == "direct"):
             raise ValueError(f"gamma: expected 0, or more with head='energy', got {self.gamma!r} with {self.head!r}")
+
+    def _refilled(
+        self, series: Series, state: SpiritState, least: int = 0
+    ) -> tuple[NDArray[np.float32], ResidualIntervals]:
+        """A filling by what was learned, weighed by how it does on this series' own held-out cells.
+
+        Scores learned elsewhere can be worse than the start, which is fitted anew, and nothing but a trial shows it.
+        Where too few cells can be held out for that (or for intervals, of which `least` are wanted), for samples that
+        do not follow on one another, and for the very series of fit, the weights and intervals of fit are kept.
+        """
+        device_of(self.device)
+        start = self._start(series, state.period)
+        folds = [fold.on(self.device) for fold in state.folds]
+        blend, intervals = state.blend, state.intervals
+        judged = int(halves(start.holdout)[1].sum())
+        anew = self.blend and len(series.segments) == 1 and judged >= HELD_OUT_LEAST and series.digest != state.digest
+        with sufficient_memory(self.device, series.missing.size):
+            if anew:
+                trials: list[Trial] = []
+                for number, fold in enumerate(folds):
+                    folds[number], trial = fold.on_trial(series, start, state.cycles)
+                    trials.append(trial)
+                blend = cautious_blend(trials, series.values, trusted=(START,))
+                if judged >= max(least, ENOUGH_FOR_INTERVALS):
+                    intervals = residual_intervals(blend, trials, series)
+            fillings = [fold.fill(series, start, state.cycles) for fold in folds]
+        return mean_fill(blend, fillings, series), intervals
 
     def _start(self, series: Series, period: Period | None, fold: int = 0) -> Start:
         """The filling to begin from; samples that do not follow on one another begin from straight lines."""

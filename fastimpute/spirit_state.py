@@ -32,6 +32,7 @@ class SpiritState:
         cycles: what the scores are conditioned on.
         errors: held-out (MAE, MSE) of every candidate, standardised, and of their "blend".
         intervals: what the held-out cells say of the uncertainty.
+        digest: of the series that all this was learned from.
     """
 
     folds: tuple[Fold, ...]
@@ -40,6 +41,7 @@ class SpiritState:
     cycles: Cycles
     errors: dict[str, tuple[float, float]]
     intervals: ResidualIntervals
+    digest: str
 
 
 def pack(state: SpiritState) -> tuple[Arrays, dict[str, Any]]:
@@ -57,6 +59,7 @@ def pack(state: SpiritState) -> tuple[Arrays, dict[str, Any]]:
         "period": asdict(state.period),
         "cycles": asdict(state.cycles),
         "errors": state.errors,
+        "digest": state.digest,
     }
     return arrays, facts
 
@@ -73,6 +76,7 @@ def unpack(arrays: Arrays, facts: dict[str, Any]) -> SpiritState:
         cycles=cycles,
         errors={name: (float(mae), float(mse)) for name, (mae, mse) in facts["errors"].items()},
         intervals=ResidualIntervals.unpack(_within(arrays, "intervals.")),
+        digest=facts["digest"],
     )
 
 
