@@ -50,6 +50,17 @@ def test_transform_of_the_data_of_fit_is_what_fit_transform_gave() -> None:
     assert np.allclose(imputer.fit_transform(X), imputer.transform(X), atol=1e-4)
 
 
+def test_what_was_learned_counts_for_little_where_new_data_is_of_another_kind() -> None:
+    rng = np.random.default_rng(0)
+    noise = np.where(rng.random((300, 4)) < 0.3, np.nan, rng.normal(size=(300, 4)))
+    road = np.cumsum(rng.normal(size=(300, 1)), axis=0) / 4 + 0.02 * rng.normal(size=(300, 4))
+    hidden = rng.random(road.shape) < 0.3
+    filled, lower, upper = small().fit(noise).transform_interval(np.where(hidden, np.nan, road))
+    assert np.abs(filled - road)[hidden].mean() < 0.1  # with the weights of fit: .5 and more
+    assert 0.85 < ((lower <= road) & (road <= upper))[hidden].mean() < 1.0
+    assert (upper - lower)[hidden].mean() < 0.5  # with the intervals of fit: about 4
+
+
 def test_transform_fills_other_data_of_the_same_sensors_after_a_round_trip_to_disk(tmp_path: Path) -> None:
     imputer = small().fit(gappy_frame(rows=200))
     imputer.save(tmp_path / "model.safetensors")
