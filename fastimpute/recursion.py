@@ -19,6 +19,7 @@ from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.ops.library import on_device_of
 from fastimpute.referee import Referee
 from fastimpute.train import window_gaussian
+from fastimpute.train.adam import Adam
 from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.score_matching import ScoreMatching, ScoreNet, condition, train_score
@@ -237,7 +238,7 @@ def alternate(
     generator = torch.Generator(place).manual_seed(plan.seed)
     net = new_net(plan.head, table.dim, 1 + table.conditions.shape[1], plan.hidden_dim, plan.seed).to(place)
     on_gpu = place.type == "cuda"
-    optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True, capturable=on_gpu)
+    optimiser = Adam(net.parameters(), plan.learning_rate)
     mass: Tensor | None = None
     replicas = Replicas.here()
     for loop, sigma in enumerate(sigmas):

@@ -8,6 +8,7 @@ import torch
 
 from fastimpute.crew import crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
+from fastimpute.train.adam import Adam
 from fastimpute.train.gaussian_part import GaussianPart
 from fastimpute.train.score_matching import ScoreMatching, ScoreNet, condition, train_score
 from fastimpute.train.window_gaussian import conditional_covariance, conditional_mean
@@ -49,7 +50,7 @@ def test_score_of_correlated_noise_is_learned(net: ScoreNet) -> None:
     series = torch.cat([series, 0.5 * series, -series], 1) / series.std()
     where = PatchTable(np.arange(0, 3990), np.array([[0, 1]]), 4, 3, torch.zeros(1, 2), np.zeros(3990, np.int64))
     sampler = PatchSampler(where, generator)
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimiser = Adam(net.parameters(), 3e-3)
     how = ScoreMatching(200, batch=256, spread=1.0)
     with crew() as workers:
         losses = list(train_score(net, optimiser, series, sampler, 0.3, None, how, workers))

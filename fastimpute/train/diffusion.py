@@ -16,6 +16,7 @@ from torch import Tensor
 from fastimpute.crew import Crew
 from fastimpute.nn.dit import DiT
 from fastimpute.nn.white_denoiser import LEAST_DEVIATION, Coordinates, denoise_with_spread, encode
+from fastimpute.train.adam import AdamW
 from fastimpute.train.data_parallel import ONE, Gradients, Replicas
 from fastimpute.train.masking import Mixture, hide
 from fastimpute.train.windows import PatchSampler
@@ -170,9 +171,7 @@ class Training:
         self._generator = torch.Generator().manual_seed(seed)
         self._average = copy.deepcopy(net)
         self._parameters = list(net.parameters())
-        self._optimiser = torch.optim.AdamW(
-            self._parameters, lr=how.learning_rate, weight_decay=WEIGHT_DECAY, foreach=True
-        )
+        self._optimiser = AdamW(self._parameters, how.learning_rate, WEIGHT_DECAY)
 
     @property
     def steps(self) -> int:
@@ -188,8 +187,7 @@ class Training:
         results = self.replicas.differentiate(self.workers, self._differentiate, batch.halves(), self._blank)
         for parameter, *parts in zip(self._parameters, *(gradients for _, gradients in results), strict=True):
             parameter.grad = torch.stack(parts).mean(0)
-        for group in self._optimiser.param_groups:
-            group["lr"] = how.learning_rate * _schedule(self.done - 1, how.steps)
+        self._optimiser.learning_rate = how.learning_rate * _schedule(self.done - 1, how.steps)
         torch.nn.utils.clip_grad_norm_(self._parameters, how.clip)
         self._optimiser.step()
         memory = min(LONGEST_MEMORY, 1 - 1 / (0.1 * self.done + 1))
@@ -206,15 +204,15 @@ class Training:
 
     def pack(self) -> Arrays:
         """All that the steps to come depend on."""
-        moments = self._optimiser.state_dict()["state"]
         packed = {"done": torch.tensor(self.done), "steps": torch.tensor(self.how.steps)}
         packed |= {"generator": self._generator.get_state()}
         packed |= {f"masking.{name}": tensor for name, tensor in self.masking.pack().items()}
-        for number, (name, weights) in enumerate(self.net.named_parameters()):
+        optimiser = self._optimiser
+        moments = zip(optimiser.mean, optimiser.square, strict=True)
+        for (name, weights), (mean, square) in zip(self.net.named_parameters(), moments, strict=True):
             packed[f"net.{name}"] = weights.detach()
             packed[f"average.{name}"] = self._average.get_parameter(name).detach()
-            for part, moment in moments.get(number, {}).items():
-                packed[f"{part}.{name}"] = moment
+            packed[f"exp_avg.{name}"], packed[f"exp_avg_sq.{name}"] = mean, square
         return {name: tensor.cpu().numpy() for name, tensor in packed.items()}
 
     def unpack(self, arrays: Arrays) -> None:
@@ -230,12 +228,10 @@ class Training:
         names = [name for name, _ in self.net.named_parameters()]
         self.net.load_state_dict({name: kept[f"net.{name}"] for name in names})
         self._average.load_state_dict({name: kept[f"average.{name}"] for name in names})
-        state = self._optimiser.state_dict()
-        moments = ("step", "exp_avg", "exp_avg_sq") if self.done else ()
-        state["state"] = {
-            number: {part: kept[f"{part}.{name}"] for part in moments} for number, name in enumerate(names) if moments
-        }
-        self._optimiser.load_state_dict(state)
+        self._optimiser.done = self.done
+        for name, mean, square in zip(names, self._optimiser.mean, self._optimiser.square, strict=True):
+            mean.copy_(kept[f"exp_avg.{name}"])
+            square.copy_(kept[f"exp_avg_sq.{name}"])
 
     def _agree(self, batch: Batch) -> None:
         """Before the first step: all replicas stand at the same place, on the same data."""

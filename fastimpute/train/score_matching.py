@@ -15,6 +15,7 @@ from fastimpute import ops
 from fastimpute.crew import Crew
 from fastimpute.nn import EnergyMLP, ScoreMLP
 from fastimpute.ops.shared_score_matching import shared_score_matching
+from fastimpute.train.adam import Adam
 from fastimpute.train.cuda_graph import replayed
 from fastimpute.train.data_parallel import ONE, Gradients, Replicas
 from fastimpute.train.gaussian_part import GaussianPart
@@ -67,7 +68,7 @@ def condition(log_sigma: Tensor, calendar: Tensor) -> Tensor:
 
 def train_score(
     net: ScoreNet,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     series: Tensor,
     sampler: PatchSampler,
     sigma: float,
@@ -88,7 +89,7 @@ def train_score(
 
     Args:
         net: the network, trained in place (warm start: call again with the next noise level).
-        optimiser: of the network's parameters; on a GPU capturable.
+        optimiser: of the network's parameters.
         series: (T, N) float32, the current filling, on the network's device.
         sampler: draws patches, and their weights where the SPT weights are in use.
         sigma: centre of the noise levels, in standardised units.
