@@ -65,14 +65,15 @@ def climb(
             )
             few = torch.randperm(len(patches), generator=generator)[:MOST_COVARIANCES]
             lacking = conditional_covariance(precision, missing[few])
-        last = _maximise(windows.double(), lacking, wander)
+        last = _maximise(windows, lacking, wander)
         yield last
 
 
 def _maximise(windows: Tensor, lacking: Tensor | float, wander: Tensor | None) -> Moments:
     """Moments of filled windows (n, D), widened by what is uncertain of the filled cells."""
-    mean = windows.mean(0)
-    centred = windows - mean
+    centred = windows.double()
+    mean = centred.mean(0)
+    centred -= mean
     covariance = centred.T @ centred / len(windows) + lacking
     if wander is not None:
         keep = torch.eye(len(wander), dtype=torch.float64) - wander

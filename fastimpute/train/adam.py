@@ -49,7 +49,7 @@ class Adam(_Moments):
     def __init__(self, parameters: Iterable[Parameter], learning_rate: float) -> None:
         super().__init__(parameters)
         self.learning_rate = learning_rate
-        self._steps = torch.zeros((), device=self.parameters[0].device)
+        self._steps = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+AT_ONCE = 2048  # patches centred at a time: beside a copy in float64 there is room for no other
 FLOOR = 1e-8  # smallest eigenvalue; the noise variance is added to it, so it never decides anything
 
 
@@ -46,7 +47,10 @@ class GaussianPart:
         weights = torch.ones(len(patches), device=patches.device) if weights is None else weights
         share = (weights / weights.sum())[:, None]
         mean = (patches * share).sum(0)
-        centred = ((patches - mean) * share.sqrt()).double()
+        centred = torch.empty(patches.shape, dtype=torch.float64, device=patches.device)
+        parts = (torch.split(part, AT_ONCE) for part in (centred, patches, share.sqrt()))
+        for own, some, root in zip(*parts, strict=True):
+            own.copy_((some - mean) * root)
         covariance = centred.T @ centred
         if lacking is not None:
             covariance += lacking

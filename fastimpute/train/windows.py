@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fastimpute.patches import Indices, cell_table
 
+AT_ONCE = 2048  # patches gathered at a time: the places of their cells take four times the memory of these
+
 
 @dataclass(frozen=True)
 class PatchTable:
@@ -90,8 +92,11 @@ class PatchSampler:
 
     def gather(self, series: Tensor, patches: Tensor) -> Tensor:
         """Patches (n, D) of a contiguous series (T, N)."""
-        cells = self.cells(patches)
-        return series.view(-1).index_select(0, cells.view(-1)).view(cells.shape)  # a third of an indexing's time
+        gathered = series.new_empty(len(patches), self.table.dim)
+        for own, some in zip(torch.split(gathered, AT_ONCE), torch.split(patches, AT_ONCE), strict=True):
+            # a third of an indexing's time
+            torch.index_select(series.view(-1), 0, self.cells(some).view(-1), out=own.view(-1))
+        return gathered
 
     def weights(self, patches: Tensor) -> Tensor | None:
         """Training weight of each patch (n,), mean about one; None when all are equal."""
