@@ -99,6 +99,7 @@ def begin(
         check_settings(earlier, wish.order(tiles), folder)
     with clock.spent("scanning"):
         source, found = _looked_at(table, wish, folder, earlier, tiles, watch)
+        give_back()
     if earlier is not None:
         check_data(earlier, found.digest, folder)
     check_sensors(wish, source.header, found, tiles)
