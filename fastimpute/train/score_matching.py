@@ -179,7 +179,8 @@ def _differentiate_direct(
 
     def finish() -> None:
         net.modulation.zero_grad()
-        modulation.backward(by_modulation)
+        # modulation.backward(by_modulation) has these bits too, but torch compares the shapes by sympy, and loads it
+        (modulation * by_modulation).sum().backward()
         for parameter, gradient in zip(net.weights(), gradients, strict=True):
             parameter.grad = gradient
 
