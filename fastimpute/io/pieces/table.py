@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,8 @@ def bounds(name: str, part: slice, size: int) -> tuple[int, int]:
 class StoredTable(ABC):
     """A source over one file: the formats give rectangles as stored, this makes them what `Source.read` promises."""
 
+    _reads_anew: ClassVar[bool] = False  # whether `_stored` gives memory that nothing else refers to
+
     def __init__(self, path: Path, header: Header, zeros_as_missing: bool = False) -> None:
         self.path = path
         self.header = header
@@ -118,7 +120,8 @@ class StoredTable(ABC):
 
     def _cells(self, stored: NDArray[Any]) -> NDArray[np.floating[Any]]:
         check_exact(stored)
-        cells = np.array(stored, dtype=self.header.floating, order="C")
+        own = self._reads_anew and stored.flags.writeable
+        cells = (np.asarray if own else np.array)(stored, dtype=self.header.floating, order="C")
         if self._zeros_as_missing:
             cells[cells == 0] = np.nan
         return cells

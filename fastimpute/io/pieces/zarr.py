@@ -81,6 +81,8 @@ def create(path: Path, header: Header) -> ZarrSink:
 class ZarrSource(StoredTable):
     """A table over anything that is indexed like an array."""
 
+    _reads_anew = True
+
     def __init__(self, path: Path, header: Header, array: Any, zeros_as_missing: bool) -> None:
         super().__init__(path, header, zeros_as_missing)
         self._array = array
