@@ -233,7 +233,9 @@ def _engine(scheduler: str | None) -> Iterator[tuple[Callable[..., Any], bool]]:
     """
     from fastimpute.distributed.torchrun import joined, launched, run_ranked
     from fastimpute.files import impute_file
+    from fastimpute.stream.memory import keep_heap_small
 
+    keep_heap_small()
     if scheduler is not None:
         from fastimpute.distributed import dask
 

@@ -13,6 +13,9 @@ from fastimpute.stream.tiles import Tiles
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 STRIPS = 8  # parts of the memory; beside the work on a tile, one is read and the next one ahead
+LARGE = 4 * 2**20  # bytes from which memory is the system's own
+SPARE = 8 * 2**20  # freed bytes that may lie at the end of the heap
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def parse_size(text: str) -> int:
@@ -37,6 +40,18 @@ def default_memory() -> int:
     with contextlib.suppress(OSError, ValueError):  # no container, or no limit ("max")
         has = min(has, int(CGROUP_LIMIT.read_text()))
     return has // 4
+
+
+def keep_heap_small() -> None:
+    """Have this process, as long as it lives, free what is large at once, and share one heap among its threads.
+
+    By itself glibc raises both thresholds to whatever was freed last, and a thread that ended leaves a heap behind that
+    nothing trims. For processes that do nothing else.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        for option, value in ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, SPARE), (M_ARENA_MAX, 1)):
+            library.mallopt(option, value)
 
 
 def give_back() -> None:
