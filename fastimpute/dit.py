@@ -79,7 +79,7 @@ class DiTImputer(IntervalImputer[DiTState]):
         >>> filled, draws = imputer.transform(X), imputer.sample(X, n_samples=50)  # doctest: +SKIP
     """
 
-    bytes_per_cell = 4000
+    bytes_per_cell = 2100
 
     def __init__(
         self,

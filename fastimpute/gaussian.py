@@ -81,7 +81,7 @@ class GaussianImputer(IntervalImputer[GaussianState]):
         >>> filled, (lower, upper) = imputer.transform(X), imputer.predict_interval(X)  # doctest: +SKIP
     """
 
-    bytes_per_cell = 2100
+    bytes_per_cell = 1300
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
         >>> filled = fi.SPIRITImputer(random_state=0).fit_transform(X)  # doctest: +SKIP
     """
 
-    bytes_per_cell = 2100
+    bytes_per_cell = 1600
 
     def __init__(
         self,
