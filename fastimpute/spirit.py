@@ -32,7 +32,7 @@ from fastimpute.train.data_parallel import Replicas
 from fastimpute.train.score_matching import ScoreMatching
 
 BATCH, SMALL_BATCH, LEARNING_RATE = 512, 256, 2e-3
-ENOUGH_FOR_INTERVALS = 400  # cells held out of new data, from which their own residuals say more than those of fit
+ENOUGH_FOR_INTERVALS = 300  # cells held out of new data, from which their own residuals say more than those of fit
 
 
 class SPIRITImputer(IntervalImputer[SpiritState]):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from imputers import gappy, gappy_frame
+from scipy.signal import lfilter
 
 import fastimpute as fi
 from fastimpute import SPIRITImputer
@@ -50,15 +51,25 @@ def test_transform_of_the_data_of_fit_is_what_fit_transform_gave() -> None:
     assert np.allclose(imputer.fit_transform(X), imputer.transform(X), atol=1e-4)
 
 
-def test_what_was_learned_counts_for_little_where_new_data_is_of_another_kind() -> None:
+def noise_and_road(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Data to fit on, data of quite another kind to fill, and where that is hidden."""
     rng = np.random.default_rng(0)
-    noise = np.where(rng.random((300, 4)) < 0.3, np.nan, rng.normal(size=(300, 4)))
-    road = np.cumsum(rng.normal(size=(300, 1)), axis=0) / 4 + 0.02 * rng.normal(size=(300, 4))
-    hidden = rng.random(road.shape) < 0.3
-    filled, lower, upper = small().fit(noise).transform_interval(np.where(hidden, np.nan, road))
-    assert np.abs(filled - road)[hidden].mean() < 0.1  # with the weights of fit: .5 and more
-    assert 0.85 < ((lower <= road) & (road <= upper))[hidden].mean() < 1.0
-    assert (upper - lower)[hidden].mean() < 0.5  # with the intervals of fit: about 4
+    noise = np.where(rng.random((rows, 4)) < 0.3, np.nan, rng.normal(size=(rows, 4)))
+    road = lfilter([0.25], [1, -0.98], rng.normal(size=(rows, 1)), axis=0) + 0.02 * rng.normal(size=(rows, 4))
+    return noise, road, rng.random(road.shape) < 0.3
+
+
+def test_what_was_learned_counts_for_little_where_new_data_is_of_another_kind() -> None:
+    noise, road, hidden = noise_and_road(300)
+    filled = small().fit(noise).transform(np.where(hidden, np.nan, road))
+    assert np.abs(filled - road)[hidden].mean() < 0.1  # with the weights of fit: .4 and more
+
+
+def test_intervals_of_new_data_are_sized_by_its_own_residuals() -> None:
+    noise, road, hidden = noise_and_road(5000)
+    lower, upper = small().fit(noise).predict_interval(np.where(hidden, np.nan, road))
+    assert 0.9 < ((lower <= road) & (road <= upper))[hidden].mean() < 0.99
+    assert (upper - lower)[hidden].mean() < 0.5  # those of fit: about 4
 
 
 def test_transform_fills_other_data_of_the_same_sensors_after_a_round_trip_to_disk(tmp_path: Path) -> None:
