@@ -113,7 +113,6 @@ def main(arguments: list[str] | None = None) -> None:
                 NpySink,
                 ranks=ranks,
                 report=print,
-                watch=lambda part, columns: None,
                 log=lambda event: None,
                 verbose=False,
             )

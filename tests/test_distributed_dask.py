@@ -30,8 +30,9 @@ from fastimpute.distributed.cluster import run_on_cluster
 from fastimpute.distributed.graph import About, scanned
 from fastimpute.imputer import BaseImputer
 from fastimpute.stream import tiles as tiling
+from fastimpute.stream.lots import lots
 from fastimpute.stream.run import run
-from fastimpute.stream.scan import scan
+from fastimpute.stream.scan import Scan, looks
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish
@@ -79,7 +80,6 @@ def by_file(cells: NDArray[Any], folder: Path, wanted: Wish, index: pd.DatetimeI
         targets,
         NpySink,
         report=print,
-        watch=lambda part, columns: None,
         log=lambda event: None,
         verbose=False,
     )
@@ -133,7 +133,7 @@ def test_the_scan_of_an_array_is_that_of_a_file(table: Cells) -> None:
     )
     about = dask.delayed(About(source.header, tiles, wish()), traverse=False)
     found = scanned(da.from_array(cells, chunks=(heights, widths)), about).compute(scheduler="synchronous")
-    expected = scan(source, tiles, 10**6, lambda part, columns: None)
+    expected = Scan.of(looks(source, lots(tiles, workers=1), 10**6))
     for name in ("observed", "mean", "std"):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
 
@@ -274,7 +274,6 @@ def on_cluster(client: Client, cells: Cells, target: Path, open_on_worker: Any) 
         client=client,
         open_on_worker=open_on_worker,
         report=print,
-        watch=lambda part, columns: None,
         log=lambda event: None,
         verbose=False,
     )

@@ -99,7 +99,6 @@ def alone(cells: NDArray[Any], target: Path, monkeypatch: pytest.MonkeyPatch, me
             [target],
             NpySink,
             report=print,
-            watch=lambda part, columns: None,
             log=lambda event: None,
             verbose=False,
         )

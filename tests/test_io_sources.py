@@ -270,23 +270,6 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
         stamp(tmp_path / "b.csv")
 
 
-# ---- zeros ---------------------------------------------------------------------------------------------------------
-
-
-@given(
-    table=st.lists(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0]), min_size=2, max_size=2), min_size=1, max_size=60),
-    cut=st.integers(1, 20),
-)
-@settings(max_examples=100, deadline=None)
-def test_zeros_are_described_the_same_in_pieces(table: list[list[float]], cut: int) -> None:
-    cells = np.array(table)
-    count = io.ZeroCount(2)
-    for first in range(0, len(cells), cut):
-        count.add(cells[first : first + cut])
-    assert count.describe() == io.describe_zeros(cells)
-    assert count.share == io.zero_share(cells)
-
-
 # ---- absurd sizes --------------------------------------------------------------------------------------------------
 
 

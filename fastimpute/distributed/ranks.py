@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Self
+
+from fastimpute.stream.lots import LostWorker
 
 BAD_INPUT, FAILED = 2, 1
 PATIENCE = timedelta(days=365)  # the others may be at work for long; one that is gone is noticed at once
@@ -43,7 +46,7 @@ class FailedElsewhere(Exception):
     """Another rank has failed; ends the work of this one."""
 
 
-class LostRank(ValueError):
+class LostRank(LostWorker):
     """Another rank is gone without a word."""
 
 
@@ -85,9 +88,13 @@ class Ranks:
         """
         return range(self.rank, count, self.world)
 
-    def announce(self, what: str) -> None:
-        """Let the others know of something, from the next meeting on at the latest."""
-        self._store.set(what, "")
+    def announce(self, what: str, more: Any = None) -> None:
+        """Let the others know of something, from the next meeting on at the latest; more of it can be pickled."""
+        self._store.set(what, pickle.dumps(more))
+
+    def told(self, what: str) -> Any:
+        """What a rank has announced, or will."""
+        return pickle.loads(self._store.get(what))
 
     def knows(self, what: str) -> bool:
         """Whether a rank has announced something."""
@@ -115,10 +122,12 @@ class Ranks:
     def agree(self, error: Exception) -> Failure:
         """End the work of all ranks; each comes here with an error, its own or `FailedElsewhere`.
 
+        A rank that fails when another has failed already says nothing of it: the one may follow from the other.
+
         Returns:
-            The failure of the lowest rank.
+            What failed first; of several at a time the failure of the lowest rank.
         """
-        if not isinstance(error, FailedElsewhere):
+        if not (isinstance(error, FailedElsewhere) or self.knows("failed")):
             known = isinstance(error, (ValueError, TypeError))
             message = str(error) if known else f"{type(error).__name__}: {error}"
             failure = Failure(self.rank, self._meetings + 1, known, message)

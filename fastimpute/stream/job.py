@@ -1,39 +1,34 @@
 """The imputation of one large table: begun or gone on with, done in shares, completed.
 
-A leader calls `begin` and `complete`; between them any number of workers, here or on other machines that see the same
-folder, call `fit_models` and then `fill_bands` for their shares.
+A leader calls `begin`, and `complete` of `fastimpute.stream.output`; between them any number of workers, here or on
+other machines that see the same folder, call `fit_models` and then `fill_lots` for their shares.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastimpute.atomic import flush, flush_all
 from fastimpute.imputer import BaseImputer
 from fastimpute.saved import load
-from fastimpute.stream.assemble import assemble
-from fastimpute.stream.clock import Clock
-from fastimpute.stream.fill import fill_tile, tables_of
-from fastimpute.stream.folder import SCAN, Order, WorkFolder
+from fastimpute.stream.clock import Clock, Log
+from fastimpute.stream.fill import fill_tile
+from fastimpute.stream.folder import SCAN, Filling, Order, WorkFolder
+from fastimpute.stream.lots import Lot
 from fastimpute.stream.memory import check_memory, give_back, strip_bytes
 from fastimpute.stream.models import fit_group, is_dead
-from fastimpute.stream.scan import Scan, scan
+from fastimpute.stream.scan import Scan
 from fastimpute.stream.strips import Strip, read_ahead, strips
-from fastimpute.stream.table import Cells, Header, Sink, Source
+from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.tiles import Tile, Tiles
 from fastimpute.stream.wish import Wish, check_data, check_sensors, check_settings
 
 Report = Callable[[str], None]
-Log = Callable[[dict[str, Any]], None]
-OpenSink = Callable[[Path, Header], Sink]
 MODELS_AT_HAND = 4
 
 
@@ -70,7 +65,7 @@ def begin(
     folder: WorkFolder,
     *,
     report: Report,
-    watch: Callable[[Cells, slice], None],
+    look: Callable[[], Scan],
     clock: Clock,
     log: Log,
 ) -> Job:
@@ -81,7 +76,7 @@ def begin(
         wish: what is asked for.
         folder: of unfinished work.
         report: told what the user should know.
-        watch: sees every cell, see `scan`.
+        look: scans the table, where an earlier run has not; see `fastimpute.stream.survey`.
         clock: counts from here.
         log: told of every event.
 
@@ -94,22 +89,30 @@ def begin(
     earlier = folder.read_order()
     if earlier is not None:
         check_settings(earlier, wish.order(tiles), folder)
-    with clock.spent("scanning"):
-        found = _kept_scan(folder, earlier, wish.order(tiles))
-        if found is None:
-            found = scan(source, tiles, strip_bytes(wish.memory), watch)
+    found = _kept_scan(folder, earlier, wish.order(tiles)) or look()
     if earlier is not None:
         check_data(earlier, found.digest, folder)
     check_sensors(wish, source.header, found, tiles)
     folder.write_arrays(SCAN, found.arrays())
     folder.write_order(wish.order(tiles, found.digest))
+    folder.forget("scan")
     every = [tile for band in range(tiles.bands) for tile in tiles.of_band(band)]
     retried = folder.drop_damaged(iter(every), report)
     finished = [tile for tile in every if folder.finished(tile)]
     if finished:
         report(f"{folder.path}: {len(finished):,} of {tiles.count:,} tiles are there already")
-    cells = source.header.rows * source.header.sensors
-    log({"event": "begin", "cells": cells, "tiles": tiles.count, "finished": len(finished), "retried": retried})
+    log(
+        {
+            "event": "begin",
+            "cells": source.header.rows * source.header.sensors,
+            "rows": source.header.rows,
+            "sensors": source.header.sensors,
+            "zeros": asdict(found.zeros),
+            "tiles": tiles.count,
+            "finished": len(finished),
+            "retried": retried,
+        }
+    )
     done = sum(tile.cells for tile in finished)
     return Job(source, wish, folder, tiles, found, done, retried, clock, log)
 
@@ -140,16 +143,16 @@ def fit_models(job: Job, groups: Iterable[int], advance: Callable[[], None]) -> 
         advance()
 
 
-def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -> None:
-    """Fill and keep the tiles of some bands that are not done yet: reading, computing and writing side by side.
+def fill_lots(job: Job, dealt: Iterable[Lot], advance: Callable[[int], None]) -> None:
+    """Fill and keep the tiles of some lots that are not done yet: reading, computing and writing side by side.
 
     Args:
         job: under way, its models fitted.
-        bands: numbers of bands.
+        dealt: lots of tiles.
         advance: told the cells of every tile done.
     """
     itemsize, size = job.source.header.floating.itemsize, strip_bytes(job.wish.memory)
-    left = ([tile for tile in job.tiles.of_band(band) if not job.folder.finished(tile)] for band in bands)
+    left = ([tile for tile in lot if not job.folder.finished(tile)] for lot in dealt)
     wanted = [strip for tiles in left for strip in strips(tiles, size, itemsize)]
     ahead = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])
     model_of = lru_cache(MODELS_AT_HAND)(lambda group: _kept_model(job, group))
@@ -160,13 +163,11 @@ def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -
                 cells = next(ahead)
             for tile in strip.tiles:
                 with job.clock.spent("computing"):
-                    values = fill_tile(
-                        model_of(tile.group), job.source.header, tile, _own(strip, cells, tile), job.wish.level
-                    )
+                    filling = _filling(job, model_of(tile.group), tile, _own(strip, cells, tile))
                 with job.clock.spent("writing"):
                     if pending is not None:
                         pending.result()
-                    pending = writer.submit(_keep, job, tile, values)
+                    pending = writer.submit(_keep, job, tile, filling)
                 give_back()
                 advance(tile.cells)
         if pending is not None:
@@ -174,73 +175,20 @@ def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -
                 pending.result()
 
 
-def complete(job: Job, targets: list[Path], open_sink: OpenSink, advance: Callable[[int], None]) -> None:
-    """Write the output from the finished tiles, put it into its place and remove the folder.
-
-    Args:
-        job: with every tile filled.
-        targets: the output, and the ends of its intervals if these are asked for.
-        open_sink: makes a new table at a path.
-        advance: told the cells written.
-    """
-    assert len(targets) == tables_of(job.wish.level)
-    with job.clock.spent("assembling"):
-        asides = [job.folder.path / f"{number}{target.suffix}" for number, target in enumerate(targets)]
-        for aside in asides:
-            _delete(aside)
-        sinks = [open_sink(aside, job.source.header) for aside in asides]
-        try:
-            pieces = assemble(job.source, job.folder, job.tiles, sinks, strip_bytes(job.wish.memory))
-            for rows in pieces:
-                advance(rows * job.tiles.sensors)
-            for sink in sinks:
-                sink.close()
-            for aside in asides:
-                flush_all(aside)
-            job.folder.assembled.touch()
-            flush(job.folder.path)
-        except BaseException as error:
-            for sink in sinks:
-                sink.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, OSError):
-                told = f"{error.strerror or error}; finished tiles are kept in {job.folder.path}"
-                raise ValueError(f"cannot write {targets[0]}: {told}") from None
-            raise
-        put_in_place(job.folder, targets)
-
-
-def put_in_place(folder: WorkFolder, targets: list[Path]) -> None:
-    """Move complete outputs where they belong; also what is left to do when that was broken off."""
-    for number, target in enumerate(targets):
-        aside = folder.path / f"{number}{target.suffix}"
-        if not aside.exists():
-            continue
-        try:
-            if target.is_dir():
-                _delete(folder.path / "replaced")
-                target.rename(folder.path / "replaced")
-            aside.replace(target)
-            flush(target.parent)
-        except OSError as error:
-            raise ValueError(f"cannot write {target}: {error.strerror}; it is complete in {folder.path}") from None
-    folder.remove()
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _own(strip: Strip, cells: Cells, tile: Tile) -> Cells:
     """The cells of one tile's context, in memory of their own."""
     return np.ascontiguousarray(strip.part(cells, tile))
 
 
-def _keep(job: Job, tile: Tile, values: Cells) -> None:
-    job.folder.write_tile(tile, values)
-    job.log({"event": "tile", "tile": tile.name, "filled": values.shape[1]})
+def _filling(job: Job, imputer: BaseImputer[Any] | None, tile: Tile, context: Cells) -> Filling:
+    missing = np.count_nonzero(np.isnan(context[tile.inner]), axis=1)
+    width = np.min_scalar_type(context.shape[1])
+    return Filling(fill_tile(imputer, job.source.header, tile, context, job.wish.level), missing.astype(width))
+
+
+def _keep(job: Job, tile: Tile, filling: Filling) -> None:
+    job.folder.write_tile(tile, filling)
+    job.log({"event": "tile", "tile": tile.name, "filled": filling.values.shape[1]})
 
 
 def _model(job: Job, group: int) -> BaseImputer[Any]:
