@@ -261,8 +261,22 @@ def open_deadly(table: Path, place: Path, spool: Path) -> ArraySource:
     return DeadlySource(np.load(table), place)
 
 
-def open_damaged(spool: Path) -> ArraySource:
-    raise ValueError("rows 3 to 5 are damaged")
+class DamagedSource(ArraySource):
+    """An array that is found damaged when the work has begun."""
+
+    def __init__(self, cells: NDArray[Any], manifest: Path) -> None:
+        super().__init__(cells)
+        self.manifest = manifest
+
+    def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
+        if self.manifest.exists():
+            raise ValueError("rows 3 to 5 are damaged")
+        return super().read(rows, columns)
+
+
+def open_damaged(table: Path, manifest: Path, spool: Path) -> ArraySource:
+    cut_small()
+    return DamagedSource(np.load(table), manifest)
 
 
 def on_cluster(client: Client, cells: Cells, target: Path, open_on_worker: Any) -> Summary | None:
@@ -294,9 +308,11 @@ def test_a_file_on_two_workers_one_of_which_is_killed(table: Cells, tmp_path: Pa
 def test_what_fails_on_a_worker_is_said_here_and_what_is_done_is_kept(
     table: Cells, tmp_path: Path, client: Client
 ) -> None:
+    np.save(tmp_path / "in.npy", table)
+    manifest = tmp_path / "out.npy.partial" / "manifest.json"
     with pytest.raises(ValueError, match="rows 3 to 5 are damaged"):
-        on_cluster(client, table, tmp_path / "out.npy", open_damaged)
-    assert (tmp_path / "out.npy.partial" / "manifest.json").exists()
+        on_cluster(client, table, tmp_path / "out.npy", partial(open_damaged, tmp_path / "in.npy", manifest))
+    assert manifest.exists()
 
 
 def test_impute_files_reads_and_writes_files(table: Cells, tmp_path: Path, client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 import zipfile
@@ -268,6 +269,33 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
     assert stamp(tmp_path)["size"] == 5
     with pytest.raises(ValueError, match="no such file"):
         stamp(tmp_path / "b.csv")
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "long.csv", "long.parquet", "deflated.npz", "fortran.npz", "late.csv"])
+def test_what_was_laid_aside_is_opened_elsewhere(name: str, folder: Path, tmp_path: Path) -> None:
+    path = folder / name
+    if name == "late.csv":
+        path = tmp_path / name
+        gappy_frame().drop(gappy_frame().index[3]).to_csv(path)
+    (tmp_path / "spool").mkdir()
+    with open_source(path, spool=tmp_path / "spool", repair=name == "late.csv") as table:
+        aside = sorted((tmp_path / "spool").iterdir())
+        with pickle.loads(pickle.dumps(table.elsewhere()))() as other:
+            assert other.read(slice(None)).tobytes() == table.read(slice(None)).tobytes()
+            assert other.header.names == table.header.names
+            assert (other.header.index is None) == (table.header.index is None)
+            assert other.header.index is None or other.header.index.equals(table.header.index)
+        assert sorted((tmp_path / "spool").iterdir()) == aside
+    assert not any((tmp_path / "spool").iterdir())
+
+
+def test_what_was_not_laid_aside_is_opened_anew(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", gappy_frame().to_numpy())
+    with open_source(tmp_path / "a.npy", spool=tmp_path) as table:
+        assert table.elsewhere() is None
 
 
 # ---- absurd sizes --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fastimpute.stream.clock import Clock, Log
 from fastimpute.stream.fill import fill_tile
 from fastimpute.stream.folder import SCAN, Filling, Order, WorkFolder
 from fastimpute.stream.lots import Lot
-from fastimpute.stream.memory import check_memory, give_back, strip_bytes
+from fastimpute.stream.memory import Freed, check_memory, strip_bytes
 from fastimpute.stream.models import fit_group, is_dead
 from fastimpute.stream.scan import Scan
 from fastimpute.stream.strips import Strip, read_ahead, strips
@@ -133,12 +133,13 @@ def resume(source: Source, wish: Wish, folder: WorkFolder, *, clock: Clock, log:
 
 def fit_models(job: Job, groups: Iterable[int], advance: Callable[[], None]) -> None:
     """Fit and keep the imputers of some groups of sensors."""
+    freed = Freed()
     for group in groups:
         place = job.folder.model(group)
         if not place.is_file() and not is_dead(job.found, job.tiles, group):
             with job.clock.spent("fitting"):
                 _model(job, group).save(place)
-                give_back()
+                freed.give_back()
             job.log({"event": "fitted", "group": group})
         advance()
 
@@ -156,6 +157,7 @@ def fill_lots(job: Job, dealt: Iterable[Lot], advance: Callable[[int], None]) ->
     wanted = [strip for tiles in left for strip in strips(tiles, size, itemsize)]
     ahead = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])
     model_of = lru_cache(MODELS_AT_HAND)(lambda group: _kept_model(job, group))
+    freed = Freed()
     with ThreadPoolExecutor(1) as writer:
         pending: Future[Any] | None = None
         for strip in wanted:
@@ -168,7 +170,7 @@ def fill_lots(job: Job, dealt: Iterable[Lot], advance: Callable[[int], None]) ->
                     if pending is not None:
                         pending.result()
                     pending = writer.submit(_keep, job, tile, filling)
-                give_back()
+                freed.give_back()
                 advance(tile.cells)
         if pending is not None:
             with job.clock.spent("writing"):

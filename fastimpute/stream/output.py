@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastimpute.atomic import flush, flush_all
 from fastimpute.progress import progress
@@ -63,7 +64,7 @@ class Output:
                 with job.clock.spent("assembling"):
                     for table, cells in zip(self.tables, next(filled), strict=True):
                         table.write(rows.start, cells)
-                job.log({"event": "written", "rows": [rows.start, rows.stop]})
+                job.log(_written(rows))
                 advance((rows.stop - rows.start) * job.tiles.sensors)
 
 
@@ -147,7 +148,12 @@ def _append_all(job: Job, sinks: Sequence[Sink], verbose: bool) -> None:
             with job.clock.spent("assembling"):
                 for sink, table in zip(sinks, next(filled), strict=True):
                     sink.append(table)
+            job.log(_written(rows))
             advance((rows.stop - rows.start) * header.sensors)
+
+
+def _written(rows: slice) -> dict[str, Any]:
+    return {"event": "written", "rows": [rows.start, rows.stop]}
 
 
 def _height(job: Job) -> int:
