@@ -17,9 +17,10 @@ import pytest
 import ranked_run
 from array_tables import ArraySource
 from numpy.typing import NDArray
+from torch.distributed import TCPStore
 
 import fastimpute as fi
-from fastimpute.distributed.torchrun import launched
+from fastimpute.distributed.torchrun import Ranks, launched
 from fastimpute.io.sink import open_sink
 from fastimpute.stream import tiles as tiling
 from fastimpute.stream.run import run
@@ -178,6 +179,12 @@ def test_a_table_that_has_to_be_laid_aside_is_by_rank_0_alone(table: Cells, tmp_
     done = ranks(2, table, tmp_path, "--table", str(tmp_path / "in.csv"), "--unreadable", "1")
     assert [rank.status for rank in done] == [0, 0], done[1].complained
     assert np.isfinite(np.load(tmp_path / "out.npy")).all()
+
+
+def test_a_rank_tells_of_things_of_any_size() -> None:
+    ranks = Ranks(TCPStore("127.0.0.1", int(free_port()), 1, is_master=True), rank=0, world=1)
+    ranks.announce("much", content := bytes(range(256)) * 2**16)
+    assert ranks.told("much") == content
 
 
 def test_an_output_that_only_has_to_be_put_in_place_is(table: Cells, tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from fastimpute.stream import tiles as tiling
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.folder import WorkFolder
 from fastimpute.stream.job import begin, fill_lots, fit_models, resume
-from fastimpute.stream.lots import lots
+from fastimpute.stream.lots import LostWorker, lots
 from fastimpute.stream.output import Output, complete
 from fastimpute.stream.run import run
+from fastimpute.stream.scan import Scan, looks
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.survey import Survey
 from fastimpute.stream.tiles import Tiles
@@ -236,6 +237,52 @@ def test_other_settings_are_refused(table: NDArray[np.float32], tmp_path: Path, 
     broken_off(table, tmp_path / "out.npy")
     with pytest.raises(ValueError, match=named):
         imputed(table, tmp_path / "out.npy", wish(**changes))
+
+
+def test_a_folder_of_another_version_is_refused(table: NDArray[np.float32], tmp_path: Path) -> None:
+    manifest = broken_off(table, tmp_path / "out.npy") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged \(it is of another version"):
+        imputed(table, tmp_path / "out.npy")
+
+
+def seen(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "scan").iterdir())
+
+
+def test_what_was_seen_before_a_worker_was_lost_is_not_looked_at_again(
+    table: NDArray[np.float32], tmp_path: Path
+) -> None:
+    class Losing(ArraySource):
+        def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
+            if len(self.reads) == 4:
+                raise LostWorker
+            return super().read(rows, columns)
+
+    def run_on(source: ArraySource) -> int:
+        plain: Setting = {"report": print, "log": lambda event: None, "verbose": False}
+        run(lambda spool: source, wish(), [tmp_path / "out.npy"], NpySink, **plain)
+        return len(source.reads)
+
+    imputed(table, tmp_path / "one.npy")
+    whole = run_on(ArraySource(table))
+    (tmp_path / "out.npy").unlink()
+    with pytest.raises(LostWorker):
+        run_on(Losing(table))
+    kept = len(seen(tmp_path / "out.npy.partial"))
+    assert kept > 0
+    assert run_on(ArraySource(table)) == whole - kept
+    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "out.npy").read_bytes()
+
+
+def test_what_was_seen_of_other_data_is_looked_at_again(table: NDArray[np.float32], tmp_path: Path) -> None:
+    folder = WorkFolder.beside(tmp_path / "out.npy")
+    with folder.locked():
+        for stamp in ({"size": 1}, {"size": 2}):
+            source = ArraySource(table * stamp["size"])
+            survey = Survey.of(source, wish(stamp=stamp), folder, 1, Clock(), lambda event: None)
+            survey.look(range(len(survey.lots)), lambda cells: None)
+    np.testing.assert_array_equal(survey.result().mean, Scan.of(looks(source, survey.lots, MEMORY)).mean)
 
 
 def test_changed_data_are_refused(table: NDArray[np.float32], tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class ClusterWorkers(Workers):
     """Those of a cluster, led by its client."""
 
     def __init__(self, client: Client, open_on_worker: OpenSource, wish: Wish, folder: Path) -> None:
-        self.count = sum(client.nthreads().values())
+        self.count = max(1, sum(client.nthreads().values()))
         self._client, self._given = client, (open_on_worker, wish, folder)
         self._name = f"fastimpute-{uuid4().hex}"
         self._ready = False

@@ -17,6 +17,7 @@ from fastimpute.stream.lots import LostWorker
 BAD_INPUT, FAILED = 2, 1
 PATIENCE = timedelta(days=365)  # the others may be at work for long; one that is gone is noticed at once
 WATCH_SECONDS = 0.02  # signals reach Python only between two looks at a barrier
+STORED_BYTES = 2**22  # of a value; a store takes 2**23
 LEAVE_SECONDS = 10  # enough to look at the store once more; a rank that is gone never says so
 
 
@@ -90,11 +91,15 @@ class Ranks:
 
     def announce(self, what: str, more: Any = None) -> None:
         """Let the others know of something, from the next meeting on at the latest; more of it can be pickled."""
-        self._store.set(what, pickle.dumps(more))
+        content = pickle.dumps(more)
+        parts = [content[first : first + STORED_BYTES] for first in range(0, len(content), STORED_BYTES)]
+        for number, part in enumerate(parts):
+            self._store.set(f"{what}/{number}", part)
+        self._store.set(what, str(len(parts)))
 
     def told(self, what: str) -> Any:
         """What a rank has announced, or will."""
-        return pickle.loads(self._store.get(what))
+        return pickle.loads(b"".join(self._store.get(f"{what}/{part}") for part in range(int(self._store.get(what)))))
 
     def knows(self, what: str) -> bool:
         """Whether a rank has announced something."""

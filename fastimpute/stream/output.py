@@ -20,6 +20,7 @@ from fastimpute.stream.memory import strip_bytes
 from fastimpute.stream.table import Header, Rows, Sink
 
 OpenSink = Callable[[Path, Header], Sink]
+PIECE_BYTES = 2**23  # of a table, at most; the pages of larger ones are new to the process each time, which costs more
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,9 @@ def _written(rows: slice) -> dict[str, Any]:
 
 
 def _height(job: Job) -> int:
-    """Rows that take a part of the memory."""
+    """Rows of a piece."""
     header = job.source.header
-    return max(1, strip_bytes(job.wish.memory) // (header.sensors * header.floating.itemsize))
+    return max(1, min(PIECE_BYTES, strip_bytes(job.wish.memory)) // (header.sensors * header.floating.itemsize))
 
 
 def _delete(path: Path) -> None:
