@@ -1,7 +1,7 @@
 """The folder of unfinished work beside the output: what was asked for, and every tile that is done.
 
-Files appear in it only when complete (written aside, flushed, renamed), one per tile with a checksum, so that whatever
-ends the work, a later run knows what is left of it. One lock keeps a second process out.
+Files appear in it only when complete (written aside, flushed, renamed), one per tile with a checksum instead of the
+flush, so that whatever ends the work, a later run knows what is left of it. One lock keeps a second process out.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class WorkFolder:
         from safetensors.numpy import save_file
 
         kept = Filling(np.ascontiguousarray(filling.values), filling.missing)
-        with written_aside(self.tile(tile)) as aside:
+        with written_aside(self.tile(tile), flushed=False) as aside:  # a torn one has a wrong checksum
             save_file(vars(kept), aside, {"crc32": _checksum(kept)})
 
     def read_tile(self, tile: Tile) -> Filling:
