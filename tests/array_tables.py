@@ -44,7 +44,7 @@ class NpySink:
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.gathered = path, list[NDArray[Any]]()
 
-    def rows(self) -> None:
+    def rows(self, most: int) -> None:
         return None
 
     def append(self, cells: NDArray[Any]) -> None:

@@ -20,6 +20,7 @@ from fastimpute.stream.memory import strip_bytes
 from fastimpute.stream.table import Header, Rows, Sink
 
 OpenSink = Callable[[Path, Header], Sink]
+UNIT_STRIPS = 2  # what a unit of rows may take, in the parts of the memory of which there are eight
 PIECE_BYTES = 2**23  # of a table, at most; the pages of larger ones are new to the process each time, which costs more
 
 
@@ -40,7 +41,7 @@ class Output:
     def shares(self, workers: int) -> list[list[slice]]:
         """All rows, in pieces of whole units that fit the memory, for so many workers: neighbours to each."""
         rows, unit = self.job.source.header.rows, max(table.unit for table in self.tables)
-        height = max(1, _height(self.job) // unit)
+        height = max(1, _piece_height(self.job) // unit)
         units = -(-rows // unit)
         shares = [(units * number // workers, units * (number + 1) // workers) for number in range(workers)]
         return [
@@ -96,7 +97,7 @@ def complete(
         sinks = [open_sink(aside, job.source.header) for aside in asides]
         for sink in sinks:
             failing.push(sink.__exit__)
-        rows = [sink.rows() for sink in sinks]
+        rows = [sink.rows(_height(job, UNIT_STRIPS * strip_bytes(job.wish.memory))) for sink in sinks]
         if all(rows):
             write(Output(job, targets[0], tuple(table for table in rows if table is not None)))
         else:
@@ -140,7 +141,7 @@ def _kept_tiles(folder: WorkFolder, target: Path) -> Iterator[None]:
 
 
 def _append_all(job: Job, sinks: Sequence[Sink], verbose: bool) -> None:
-    header, height = job.source.header, _height(job)
+    header, height = job.source.header, _piece_height(job)
     cells = header.rows * header.sensors
     pieces = [slice(first, min(first + height, header.rows)) for first in range(0, header.rows, height)]
     filled = assembled(job.source, job.folder, job.tiles, pieces, len(sinks))
@@ -157,10 +158,14 @@ def _written(rows: slice) -> dict[str, Any]:
     return {"event": "written", "rows": [rows.start, rows.stop]}
 
 
-def _height(job: Job) -> int:
-    """Rows of a piece."""
+def _height(job: Job, size: int) -> int:
+    """Rows of so many bytes."""
     header = job.source.header
-    return max(1, min(PIECE_BYTES, strip_bytes(job.wish.memory)) // (header.sensors * header.floating.itemsize))
+    return max(1, size // (header.sensors * header.floating.itemsize))
+
+
+def _piece_height(job: Job) -> int:
+    return _height(job, min(PIECE_BYTES, strip_bytes(job.wish.memory)))
 
 
 def _delete(path: Path) -> None:

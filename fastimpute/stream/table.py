@@ -111,9 +111,9 @@ class Rows(Protocol):
 class Sink(Protocol):
     """A new table, written row by row from the top; what it writes does not depend on how the rows were cut."""
 
-    def rows(self) -> Rows | None:
+    def rows(self, most: int) -> Rows | None:
         """The rows of the table, all of which are now written through this instead of `append`, and then the sink is
-        closed; None where the format takes them in order only."""
+        closed; None where the format takes them in order only, or in units of more rows than `most`."""
         ...
 
     def append(self, cells: Cells) -> None:

@@ -251,7 +251,7 @@ class ArraySink(BlockSink):
         self._array = ArrayFile(path, len(header.names), header.dtype)
         self._reserved = False
 
-    def rows(self) -> ArrayRows:
+    def rows(self, most: int) -> ArrayRows:
         """See `Sink.rows`."""
         self._array.release()
         stored = reserve(self.path, self.header.shape, self.header.dtype)

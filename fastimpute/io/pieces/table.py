@@ -139,7 +139,7 @@ class BlockSink(ABC):
         self._written = 0
         self._closed = False
 
-    def rows(self) -> Rows | None:
+    def rows(self, most: int) -> Rows | None:
         """See `Sink.rows`."""
         return None
 

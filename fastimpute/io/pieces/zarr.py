@@ -118,9 +118,9 @@ class ZarrSink(BlockSink):
         super().__init__(path, header, rows if self._fits else piece_rows(len(header.names)))
         self._rows = ZarrRows(array, transposed, unit)
 
-    def rows(self) -> ZarrRows | None:
+    def rows(self, most: int) -> ZarrRows | None:
         """See `Sink.rows`."""
-        if not self._fits:
+        if not self._fits or self._rows.unit > most:
             return None
         self._written = self.header.rows
         return self._rows
