@@ -94,12 +94,12 @@ class Ranks:
         content = pickle.dumps(more)
         parts = [content[first : first + STORED_BYTES] for first in range(0, len(content), STORED_BYTES)]
         for number, part in enumerate(parts):
-            self._store.set(f"{what}/{number}", part)
+            self._store.set(f"{what}#{number}", part)
         self._store.set(what, str(len(parts)))
 
     def told(self, what: str) -> Any:
         """What a rank has announced, or will."""
-        return pickle.loads(b"".join(self._store.get(f"{what}/{part}") for part in range(int(self._store.get(what)))))
+        return pickle.loads(b"".join(self._store.get(f"{what}#{part}") for part in range(int(self._store.get(what)))))
 
     def knows(self, what: str) -> bool:
         """Whether a rank has announced something."""
