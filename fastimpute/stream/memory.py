@@ -14,6 +14,8 @@ from fastimpute.stream.tiles import Tiles
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 GIVEN_BACK_SECONDS = 0.25
+# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc: left to itself it may hand the pages of every array back at once.
+MALLOC = ((-1, 2**26), (-3, 2**25))
 STRIPS = 8  # parts of the memory; beside the work on a tile, one is read and the next one ahead
 
 
@@ -49,6 +51,9 @@ class Freed:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            for name, size in MALLOC:
+                ctypes.CDLL(None).mallopt(name, size)
 
     def give_back(self) -> None:
         """If that is some time ago."""
