@@ -11,10 +11,15 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_aside(path: str | os.PathLike[str], flushed: bool = True) -> Iterator[Path]:
     """Give a path beside `path` to write to; flush it to disk and rename it to `path` when the block ends well.
 
     Whatever goes wrong in the block, an interrupt included, leaves `path` as it was and nothing beside it.
+
+    Args:
+        path: where the file should go.
+        flushed: False leaves it to the system when the file goes to disk: the end of the machine, though not that of
+            the process, may then leave a torn one. For files with a checksum.
 
     Raises:
         ValueError: the folder does not exist, is not writable, or `path` is a folder.
@@ -36,9 +41,11 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
         _set_usual_mode(aside, target)
-        flush(aside)
+        if flushed:
+            flush(aside)
         aside.replace(target)
-        flush(folder)
+        if flushed:
+            flush(folder)
     except OSError as error:
         raise ValueError(f"cannot write {target}: {error.strerror or error}") from None
     finally:

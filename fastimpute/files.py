@@ -13,24 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastimpute.arguments import seed_of
 from fastimpute.atomic import check_place
 from fastimpute.imputer import BaseImputer
 from fastimpute.intervals import IntervalImputer
-from fastimpute.io import ZeroCount, check_target
+from fastimpute.io import check_target
 from fastimpute.io.sink import open_sink
 from fastimpute.io.source import open_source, stamp
-from fastimpute.io.zeros import ZEROS_WORTH_A_WORD
+from fastimpute.io.zeros import ZEROS_WORTH_A_WORD, describe
 from fastimpute.saved import load
+from fastimpute.stream.clock import Log
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import Log
 from fastimpute.stream.memory import default_memory, parse_size
 from fastimpute.stream.run import run
+from fastimpute.stream.runs import Zeros
 from fastimpute.stream.summary import Summary
-from fastimpute.stream.table import Cells, Source
+from fastimpute.stream.table import Source
 from fastimpute.stream.wish import Wish
 
 Runner = Callable[..., Summary | None]
@@ -101,21 +99,25 @@ def impute_file(
         >>> fi.impute_file("year.zarr", "filled.zarr", fi.SPIRITImputer(random_state=0))  # doctest: +SKIP
     """
     wanted, targets = prepare(source, target, imputer, level, memory, reading or Reading())
-    counted = Zeros(wanted.name)
     with json_log(log_json) as write, resumable(WorkFolder.beside(targets[0])):
 
         def log(event: dict[str, Any]) -> None:
             if event["event"] == "begin":
-                counted.tell(report)
+                _tell_zeros(wanted.name, event, report)
             write(event)
 
+        def opened(spool: Path) -> Source:
+            table = Reading(**wanted.reading).open(Path(source), spool)
+            for line in table.header.report:
+                report(f"{wanted.name}: {line}")
+            return table
+
         return runner(
-            lambda spool: counted.over(Reading(**wanted.reading).open(Path(source), spool), report),
+            opened,
             wanted,
             targets,
             open_sink,
             report=report,
-            watch=counted.add,
             log=log,
             verbose=verbose,
         )
@@ -175,29 +177,11 @@ def digest_of(imputer: BaseImputer[Any]) -> str:
         return hashlib.blake2b(place.read_bytes(), digest_size=16).hexdigest()
 
 
-class Zeros:
-    """Counts the zeros of a table while it is scanned, and says a word on them where there are many."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.count: ZeroCount | None = None
-
-    def over(self, source: Source, report: Callable[[str], None]) -> Source:
-        """The source, whose zeros are now counted; says what was repaired in it."""
-        for line in source.header.report:
-            report(f"{self.name}: {line}")
-        self.count = ZeroCount(source.header.sensors)
-        return source
-
-    def add(self, cells: Cells, columns: NDArray[np.int64]) -> None:
-        """Count some cells."""
-        assert self.count is not None
-        self.count.add(cells, columns)
-
-    def tell(self, report: Callable[[str], None]) -> None:
-        """Say a word, unless the user knows already."""
-        if self.count is not None and self.count.share >= ZEROS_WORTH_A_WORD:
-            report(f"{self.name}: {self.count.describe()}: kept; --zeros-as-missing fills them")
+def _tell_zeros(name: str, begin: dict[str, Any], report: Callable[[str], None]) -> None:
+    """Say a word on the zeros where there are many, unless the user knows already."""
+    zeros, rows, sensors = Zeros(**begin["zeros"]), begin["rows"], begin["sensors"]
+    if zeros.cells >= ZEROS_WORTH_A_WORD * rows * sensors:
+        report(f"{name}: {describe(zeros, rows, sensors)}: kept; --zeros-as-missing fills them")
 
 
 @contextmanager

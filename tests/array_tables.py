@@ -25,6 +25,9 @@ class ArraySource:
         self.reads.append((rows, columns))
         return self.cells[rows, columns].copy()
 
+    def elsewhere(self) -> None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -39,13 +42,16 @@ class NpySink:
     """Rows gathered, and saved when closed."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        self.path, self.rows, self.sizes = path, list[NDArray[Any]](), list[int]()
+        self.path, self.gathered = path, list[NDArray[Any]]()
+
+    def rows(self, most: int) -> None:
+        return None
 
     def append(self, cells: NDArray[Any]) -> None:
-        self.rows.append(cells.copy())
+        self.gathered.append(cells.copy())
 
     def close(self) -> None:
-        np.save(self.path, np.concatenate(self.rows))
+        np.save(self.path, np.concatenate(self.gathered))
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from array_tables import ArraySource, NpySink
+from array_tables import ArraySource
 from numpy.typing import NDArray
 
 import fastimpute as fi
@@ -22,7 +22,10 @@ from fastimpute import cli
 from fastimpute.distributed.ranks import Ranks
 from fastimpute.distributed.torchrun import joined, run_ranked
 from fastimpute.imputer import BaseImputer
+from fastimpute.io.sink import open_sink
+from fastimpute.io.source import open_source
 from fastimpute.stream import tiles as tiling
+from fastimpute.stream.table import Source
 from fastimpute.stream.wish import Wish
 
 SMALL_TILES = {"CONTEXT_CELLS": 1500, "WIDEST": 8, "LEAST_ROWS": 20}  # that a small table has several of
@@ -70,10 +73,13 @@ def rank_without_work(variables: dict[str, str], delay: float) -> None:
         pass
 
 
-def opened(options: argparse.Namespace, spool: Path) -> ArraySource:
-    cells, rank = np.load(options.table), int(os.environ["RANK"])
+def opened(options: argparse.Namespace, spool: Path) -> Source:
+    rank = int(os.environ["RANK"])
     if options.unreadable == rank:
         raise ValueError("the file is not what it should be")
+    if options.table.suffix == ".csv":
+        return open_source(options.table, spool=spool)
+    cells = np.load(options.table)
     first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     dies, fails = (rank == chosen and first_attempt for chosen in (options.dies, options.fails))
     return FaultySource(cells, dies=dies, pieces=options.pieces) if dies or fails else ArraySource(cells)
@@ -95,7 +101,8 @@ def rank_of_many(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("table", type=Path)
+    parser.add_argument("given", type=Path)
+    parser.add_argument("--table", type=Path, help="instead of the one given")
     parser.add_argument("target", type=Path)
     parser.add_argument("--method", default="linear")
     parser.add_argument("--dies", type=int)
@@ -103,6 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--unreadable", type=int)
     parser.add_argument("--pieces", type=int, default=3)
     options = parser.parse_args(arguments)
+    options.table = options.table or options.given
     cut_small()
     try:
         with joined() as ranks:
@@ -110,10 +118,9 @@ def main(arguments: list[str] | None = None) -> None:
                 partial(opened, options),
                 wish(options.method),
                 [options.target],
-                NpySink,
+                open_sink,
                 ranks=ranks,
                 report=print,
-                watch=lambda part, columns: None,
                 log=lambda event: None,
                 verbose=False,
             )

@@ -30,8 +30,9 @@ from fastimpute.distributed.cluster import run_on_cluster
 from fastimpute.distributed.graph import About, scanned
 from fastimpute.imputer import BaseImputer
 from fastimpute.stream import tiles as tiling
+from fastimpute.stream.lots import lots
 from fastimpute.stream.run import run
-from fastimpute.stream.scan import scan
+from fastimpute.stream.scan import Scan, looks
 from fastimpute.stream.summary import Summary
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish
@@ -79,7 +80,6 @@ def by_file(cells: NDArray[Any], folder: Path, wanted: Wish, index: pd.DatetimeI
         targets,
         NpySink,
         report=print,
-        watch=lambda part, columns: None,
         log=lambda event: None,
         verbose=False,
     )
@@ -133,7 +133,7 @@ def test_the_scan_of_an_array_is_that_of_a_file(table: Cells) -> None:
     )
     about = dask.delayed(About(source.header, tiles, wish(), np.arange(tiles.sensors)), traverse=False)
     found = scanned(da.from_array(cells, chunks=(heights, widths)), about).compute(scheduler="synchronous")
-    expected = scan(source, tiles, 10**6, lambda part, columns: None)
+    expected = Scan.of(looks(source, lots(tiles, workers=1), 10**6))
     for name in ("observed", "mean", "std"):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
 
@@ -261,8 +261,22 @@ def open_deadly(table: Path, place: Path, spool: Path) -> ArraySource:
     return DeadlySource(np.load(table), place)
 
 
-def open_damaged(spool: Path) -> ArraySource:
-    raise ValueError("rows 3 to 5 are damaged")
+class DamagedSource(ArraySource):
+    """An array that is found damaged when the work has begun."""
+
+    def __init__(self, cells: NDArray[Any], manifest: Path) -> None:
+        super().__init__(cells)
+        self.manifest = manifest
+
+    def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
+        if self.manifest.exists():
+            raise ValueError("rows 3 to 5 are damaged")
+        return super().read(rows, columns)
+
+
+def open_damaged(table: Path, manifest: Path, spool: Path) -> ArraySource:
+    cut_small()
+    return DamagedSource(np.load(table), manifest)
 
 
 def on_cluster(client: Client, cells: Cells, target: Path, open_on_worker: Any) -> Summary | None:
@@ -274,7 +288,6 @@ def on_cluster(client: Client, cells: Cells, target: Path, open_on_worker: Any) 
         client=client,
         open_on_worker=open_on_worker,
         report=print,
-        watch=lambda part, columns: None,
         log=lambda event: None,
         verbose=False,
     )
@@ -295,9 +308,11 @@ def test_a_file_on_two_workers_one_of_which_is_killed(table: Cells, tmp_path: Pa
 def test_what_fails_on_a_worker_is_said_here_and_what_is_done_is_kept(
     table: Cells, tmp_path: Path, client: Client
 ) -> None:
+    np.save(tmp_path / "in.npy", table)
+    manifest = tmp_path / "out.npy.partial" / "manifest.json"
     with pytest.raises(ValueError, match="rows 3 to 5 are damaged"):
-        on_cluster(client, table, tmp_path / "out.npy", open_damaged)
-    assert (tmp_path / "out.npy.partial" / "manifest.json").exists()
+        on_cluster(client, table, tmp_path / "out.npy", partial(open_damaged, tmp_path / "in.npy", manifest))
+    assert manifest.exists()
 
 
 def test_impute_files_reads_and_writes_files(table: Cells, tmp_path: Path, client: Client) -> None:

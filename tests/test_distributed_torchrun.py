@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import ranked_run
-from array_tables import ArraySource, NpySink
+from array_tables import ArraySource
 from numpy.typing import NDArray
+from torch.distributed import TCPStore
 
 import fastimpute as fi
-from fastimpute.distributed.torchrun import launched
+from fastimpute.distributed.torchrun import Ranks, launched
+from fastimpute.io.sink import open_sink
 from fastimpute.stream import tiles as tiling
 from fastimpute.stream.run import run
 
 ROWS, SENSORS = 1400, 21
+SCANNING, FILLING, WRITING = "2", "6", "9"  # pieces that rank 1 of 2 has read when it is at the third, or at its last
 SCRIPT = Path(ranked_run.__file__)
 Cells = NDArray[np.float32]
 
@@ -97,9 +101,8 @@ def alone(cells: NDArray[Any], target: Path, monkeypatch: pytest.MonkeyPatch, me
             lambda spool: ArraySource(cells),
             ranked_run.wish(method),
             [target],
-            NpySink,
+            open_sink,
             report=print,
-            watch=lambda part, columns: None,
             log=lambda event: None,
             verbose=False,
         )
@@ -120,30 +123,36 @@ def test_a_killed_rank_is_replaced_and_the_group_goes_on_to_the_same_bits(
     table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "in.npy", table)
-    done = torchrun(str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), "--dies", "1")
+    done = torchrun(str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), "--dies", "1", "--pieces", FILLING)
     assert done.returncode == 0, done.stderr
     assert "exitcode: -9" in done.stderr
     assert "tiles are there already" in done.stdout
     assert (tmp_path / "out.npy").read_bytes() == alone(table, tmp_path / "alone.npy", monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [(SCANNING, "scan"), (FILLING, "tiles"), (WRITING, "tiles")],
+    ids=["in its scan", "between two tiles", "while it writes"],
+)
 def test_without_a_launcher_a_lost_rank_ends_the_others_and_the_next_run_goes_on(
-    table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: str, kept: str
 ) -> None:
-    first, second = ranks(2, table, tmp_path, "--dies", "1")
+    first, second = ranks(2, table, tmp_path, "--dies", "1", "--pieces", pieces)
     assert (first.status, second.status) == (2, -9)
     assert first.complained.startswith("a process of the group is gone")
     assert not (tmp_path / "out.npy").exists()
-    third = ranks(1, table, tmp_path)[0]
-    assert third.status == 0
-    assert "tiles are there already" in third.said
+    assert any((tmp_path / "out.npy.partial" / kept).iterdir())
+    again = ranks(2, table, tmp_path)
+    assert [rank.status for rank in again] == [0, 0], again[0].complained
+    assert ("tiles are there already" in again[0].said) == (kept == "tiles")
     assert (tmp_path / "out.npy").read_bytes() == alone(table, tmp_path / "alone.npy", monkeypatch)
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (["--fails", "1", "--pieces", "3"], "rank 1: rows "),
+        (["--fails", "1", "--pieces", "5"], "rank 1: rows "),
         (["--fails", "0", "--pieces", "2"], "rows "),
         (["--unreadable", "1"], "rank 1: the file is not what it should be"),
     ],
@@ -162,6 +171,20 @@ def test_a_failing_rank_ends_all_and_rank_0_alone_says_why(
 @pytest.mark.parametrize("late", [0, 1])
 def test_rank_0_stays_until_the_others_are_done_with_the_store_that_it_holds(late: int) -> None:
     assert forked(ranked_run.rank_without_work, [(0.3 * (rank == late),) for rank in range(2)]) == [0, 0]
+
+
+def test_a_table_that_has_to_be_laid_aside_is_by_rank_0_alone(table: Cells, tmp_path: Path) -> None:
+    frame = pd.DataFrame(table, columns=[f"s{sensor}" for sensor in range(SENSORS)])
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    done = ranks(2, table, tmp_path, "--table", str(tmp_path / "in.csv"), "--unreadable", "1")
+    assert [rank.status for rank in done] == [0, 0], done[1].complained
+    assert np.isfinite(np.load(tmp_path / "out.npy")).all()
+
+
+def test_a_rank_tells_of_things_of_any_size() -> None:
+    ranks = Ranks(TCPStore("127.0.0.1", int(free_port()), 1, is_master=True), rank=0, world=1)
+    ranks.announce("much", content := bytes(range(256)) * 2**16)
+    assert ranks.told("much") == content
 
 
 def test_an_output_that_only_has_to_be_put_in_place_is(table: Cells, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_output_may_replace_its_input(frame: pd.DataFrame, tmp_path: Path) ->
 def test_every_event_is_logged(frame: pd.DataFrame, tmp_path: Path) -> None:
     quietly(written(frame, tmp_path / "in.npy"), tmp_path / "out.npy", log_json=tmp_path / "log.jsonl")
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["begin", "fitted", "tile", "done"]
+    assert [event["event"] for event in events] == ["scanned", "begin", "fitted", "tile", "written", "done"]
     assert events[-1]["cells"] == ROWS * SENSORS
     assert events[-1]["missing"] == int(frame.isna().sum().sum())
 

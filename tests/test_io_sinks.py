@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,54 @@ def test_the_bytes_do_not_depend_on_how_the_rows_were_cut(
     suffix = Path(name).suffix
     whole = copied(source, place / f"whole{suffix}", [], place)
     assert copied(source, place / f"cut{suffix}", cuts, place) == whole
+
+
+def scattered(source: Path, target: Path, spool: Path) -> dict[str, bytes]:
+    """Write all rows of a file to another in pieces, the last ones first, as another process would."""
+    with open_source(source, spool=spool) as table, open_sink(target, table.header) as sink:
+        rows = pickle.loads(pickle.dumps(sink.rows(table.header.rows)))
+        for first in reversed(range(0, table.header.rows, rows.unit)):
+            rows.write(first, table.read(slice(first, min(first + rows.unit, table.header.rows))))
+    return contents(target)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize(
+    ("source", "suffix"),
+    [("a.npy", ".npy"), ("a.zarr", ".zarr"), ("a.csv", ".zarr"), ("a.csv", ".npy"), ("a.parquet", ".zarr")],
+)
+def test_rows_in_any_order_make_the_same_bytes(source: str, suffix: str, folder: Path, tmp_path: Path) -> None:
+    in_order = copied(folder / source, tmp_path / f"one{suffix}", [], tmp_path)
+    assert scattered(folder / source, tmp_path / f"other{suffix}", tmp_path) == in_order
+
+
+def test_sensors_first_take_rows_in_any_order(tmp_path: Path) -> None:
+    from zarr import open_group
+
+    names = ("sensor", "time")
+    array = open_group(tmp_path / "a.zarr").create_array(
+        "data", shape=(SENSORS, ROWS), chunks=(2, 16), dtype="f8", dimension_names=names
+    )
+    array[:] = gappy_frame().to_numpy().T
+    in_order = copied(tmp_path / "a.zarr", tmp_path / "one.zarr", [], tmp_path)
+    assert scattered(tmp_path / "a.zarr", tmp_path / "other.zarr", tmp_path) == in_order
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".h5"])
+def test_other_formats_take_their_rows_in_order(suffix: str, folder: Path, tmp_path: Path) -> None:
+    with open_source(folder / "a.csv", spool=tmp_path) as table:
+        sink = open_sink(tmp_path / f"b{suffix}", table.header)
+        assert sink.rows(table.header.rows) is None
+        sink.__exit__(KeyboardInterrupt, None, None)
+
+
+def test_shards_of_more_rows_than_there_is_room_for_are_written_in_order(folder: Path, tmp_path: Path) -> None:
+    with open_source(folder / "a.npy", spool=tmp_path) as table:
+        sink = open_sink(tmp_path / "b.zarr", table.header)
+        assert sink.rows(most=ROWS - 1) is None
+        sink.append(table.read(slice(None)))
+        sink.close()
+    np.testing.assert_array_equal(frame_of(tmp_path / "b.zarr", tmp_path), gappy_frame().to_numpy())
 
 
 def test_the_bytes_do_not_depend_on_the_time_of_day(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 import zipfile
@@ -279,21 +280,31 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
         stamp(tmp_path / "b.csv")
 
 
-# ---- zeros ---------------------------------------------------------------------------------------------------------
+# ---- several processes ---------------------------------------------------------------------------------------------
 
 
-@given(
-    table=st.lists(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0]), min_size=2, max_size=2), min_size=1, max_size=60),
-    cut=st.integers(1, 20),
-)
-@settings(max_examples=100, deadline=None)
-def test_zeros_are_described_the_same_in_pieces(table: list[list[float]], cut: int) -> None:
-    cells = np.array(table)
-    count = io.ZeroCount(2)
-    for first in range(0, len(cells), cut):
-        count.add(cells[first : first + cut])
-    assert count.describe() == io.describe_zeros(cells)
-    assert count.share == io.zero_share(cells)
+@pytest.mark.parametrize("name", ["a.csv", "long.csv", "long.parquet", "deflated.npz", "fortran.npz", "late.csv"])
+def test_what_was_laid_aside_is_opened_elsewhere(name: str, folder: Path, tmp_path: Path) -> None:
+    path = folder / name
+    if name == "late.csv":
+        path = tmp_path / name
+        gappy_frame().drop(gappy_frame().index[3]).to_csv(path)
+    (tmp_path / "spool").mkdir()
+    with open_source(path, spool=tmp_path / "spool", repair=name == "late.csv") as table:
+        aside = sorted((tmp_path / "spool").iterdir())
+        with pickle.loads(pickle.dumps(table.elsewhere()))() as other:
+            assert other.read(slice(None)).tobytes() == table.read(slice(None)).tobytes()
+            assert other.header.names == table.header.names
+            assert (other.header.index is None) == (table.header.index is None)
+            assert other.header.index is None or other.header.index.equals(table.header.index)
+        assert sorted((tmp_path / "spool").iterdir()) == aside
+    assert not any((tmp_path / "spool").iterdir())
+
+
+def test_what_was_not_laid_aside_is_opened_anew(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", gappy_frame().to_numpy())
+    with open_source(tmp_path / "a.npy", spool=tmp_path) as table:
+        assert table.elsewhere() is None
 
 
 # ---- absurd sizes --------------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ def filled(cells: Cells, folder: Path, imputer: fi.imputer.BaseImputer) -> tuple
         [target],
         NpySink,
         report=print,
-        watch=lambda part, columns: None,
         log=lambda event: None,
         verbose=False,
     )

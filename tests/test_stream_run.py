@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,20 @@ from numpy.typing import NDArray
 
 import fastimpute as fi
 from fastimpute.imputer import BaseImputer
+from fastimpute.io.sink import open_sink
 from fastimpute.stream import job as jobs
+from fastimpute.stream import output as outputs
 from fastimpute.stream import tiles as tiling
+from fastimpute.stream.arrange import ArrangedSource
 from fastimpute.stream.clock import Clock
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import begin, complete, fill_bands, fit_models, resume
+from fastimpute.stream.job import begin, fill_lots, fit_models, resume
+from fastimpute.stream.lots import LostWorker, lots
+from fastimpute.stream.output import Output, complete
 from fastimpute.stream.run import run
+from fastimpute.stream.scan import Scan, looks
 from fastimpute.stream.summary import Summary
+from fastimpute.stream.survey import Survey
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish
 
@@ -53,29 +61,30 @@ def wish(imputer: BaseImputer[Any] | None = None, **changes: Any) -> Wish:
     return dataclasses.replace(plain, **changes)
 
 
-def imputed(cells: NDArray[Any], target: Path, wanted: Wish | None = None, **changes: Any) -> Summary | None:
+def imputed(
+    cells: NDArray[Any], target: Path, wanted: Wish | None = None, sink: Any = NpySink, **changes: Any
+) -> Summary | None:
     wanted = wanted or wish()
     targets = [target, target.with_suffix(".lower.npy"), target.with_suffix(".upper.npy")]
     plain: Setting = {
         "report": lambda line: None,
-        "watch": lambda part, columns: None,
         "log": lambda event: None,
         "verbose": False,
     }
     source = ArraySource(cells)
-    return run(lambda spool: source, wanted, targets[: 1 if wanted.level is None else 3], NpySink, **(plain | changes))
+    return run(lambda spool: source, wanted, targets[: 1 if wanted.level is None else 3], sink, **(plain | changes))
 
 
 class Broken(Exception):
     """What ends a run in these tests."""
 
 
-def after(count: int) -> Callable[[dict[str, Any]], None]:
-    """A log that ends the run at its nth event."""
+def after(count: int, kind: str | None = None) -> Callable[[dict[str, Any]], None]:
+    """A log that ends the run at its nth event, or its nth of a kind."""
     events = iter(range(count))
 
     def log(event: dict[str, Any]) -> None:
-        if next(events, None) is None:
+        if kind in (None, event["event"]) and next(events, None) is None:
             raise Broken
 
     return log
@@ -98,32 +107,45 @@ def test_a_tile_sees_its_halo(table: NDArray[np.float32], tmp_path: Path) -> Non
     np.testing.assert_allclose(np.load(tmp_path / "out.npy")[:, others], whole[:, others], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("sink", [NpySink, open_sink], ids=["rows in order", "rows in any order"])
 @pytest.mark.parametrize("memory", [10**6, 10**7, 10**10])
-def test_memory_changes_no_bit(table: NDArray[np.float32], tmp_path: Path, memory: int) -> None:
-    imputed(table, tmp_path / "one.npy")
-    imputed(table, tmp_path / "other.npy", wish(memory=memory))
+def test_memory_changes_no_bit(table: NDArray[np.float32], tmp_path: Path, memory: int, sink: Any) -> None:
+    imputed(table, tmp_path / "one.npy", sink=sink)
+    imputed(table, tmp_path / "other.npy", wish(memory=memory), sink=sink)
     assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "other.npy").read_bytes()
 
 
-def test_shares_of_the_bands_in_any_order_change_no_bit(table: NDArray[np.float32], tmp_path: Path) -> None:
+def shared_by_three(output: Output) -> None:
+    """Write the rows of an output in shares, the last ones first."""
+    for pieces in reversed(output.shares(3)):
+        tables = pickle.loads(pickle.dumps(output.tables))
+        dataclasses.replace(output, tables=tables).write(pieces, lambda cells: None)
+
+
+def test_shares_in_any_order_change_no_bit(table: NDArray[np.float32], tmp_path: Path) -> None:
     imputed(table, tmp_path / "one.npy")
     target, source, wanted = tmp_path / "other.npy", ArraySource(table), wish()
     folder, clock = WorkFolder.beside(target), Clock()
+
+    def look(arranged: ArrangedSource) -> Scan:
+        survey = Survey.of(arranged, wanted, folder, 3, clock, lambda event: None)
+        for rank in (1, 2, 0):
+            survey.look(range(rank, len(survey.lots), 3), lambda cells: None)
+        return survey.result()
+
     with folder.locked():
-        first = begin(
-            source, wanted, folder, report=print, watch=lambda part, columns: None, clock=clock, log=lambda event: None
-        )
+        first = begin(source, wanted, folder, report=print, look=look, clock=clock, log=lambda event: None)
         fit_models(first, reversed(range(first.tiles.groups)), lambda: None)
         for rank in (2, 0, 1):
-            worker = resume(source, wanted, folder, clock=Clock(), log=lambda event: None)
-            fill_bands(worker, range(rank, worker.tiles.bands, 3), lambda cells: None)
-        complete(first, [target], NpySink, lambda cells: None)
-    assert target.read_bytes() == (tmp_path / "one.npy").read_bytes()
+            worker = resume(ArrangedSource.kept(source, folder), wanted, folder, clock=Clock(), log=lambda event: None)
+            fill_lots(worker, lots(worker.tiles, 3)[rank::3], lambda cells: None)
+        complete(first, [target], open_sink, shared_by_three, verbose=False)
+    assert np.load(target).tobytes() == np.load(tmp_path / "one.npy").tobytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "other.npy"]
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(moments=st.lists(st.integers(1, 15), min_size=1, max_size=3))
+@given(moments=st.lists(st.integers(1, 25), min_size=1, max_size=3))
 def test_a_run_broken_off_at_any_event_goes_on_to_the_same_bits(
     table: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory, moments: list[int]
 ) -> None:
@@ -133,7 +155,7 @@ def test_a_run_broken_off_at_any_event_goes_on_to_the_same_bits(
         try:
             imputed(table, place / "other.npy", log=after(moment))
         except Broken:
-            assert (place / "other.npy").exists() != (place / "other.npy.partial").exists()
+            assert not ((place / "other.npy").exists() and (place / "other.npy.partial").exists())
         if (place / "other.npy").exists():
             break
     imputed(table, place / "other.npy")
@@ -144,7 +166,7 @@ def test_finished_tiles_are_not_done_again(
     table: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Broken):
-        imputed(table, tmp_path / "out.npy", log=after(8))
+        imputed(table, tmp_path / "out.npy", log=after(4, "tile"))
     done: list[str] = []
     kept = len(list((tmp_path / "out.npy.partial" / "tiles").iterdir()))
     true_fill = jobs.fill_tile
@@ -173,7 +195,7 @@ def test_an_interrupt_keeps_finished_tiles_and_no_output(table: NDArray[np.float
 def broken_off(cells: NDArray[np.float32], target: Path) -> Path:
     """Break a run off; returns its folder."""
     with pytest.raises(Broken):
-        imputed(cells, target, log=after(8))
+        imputed(cells, target, log=after(4, "tile"))
     return target.with_name(f"{target.name}.partial")
 
 
@@ -223,6 +245,48 @@ def test_other_settings_are_refused(table: NDArray[np.float32], tmp_path: Path, 
     broken_off(table, tmp_path / "out.npy")
     with pytest.raises(ValueError, match=named):
         imputed(table, tmp_path / "out.npy", wish(**changes))
+
+
+def test_a_folder_of_another_version_is_refused(table: NDArray[np.float32], tmp_path: Path) -> None:
+    manifest = broken_off(table, tmp_path / "out.npy") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged \(it is of another version"):
+        imputed(table, tmp_path / "out.npy")
+
+
+def test_what_was_seen_before_a_worker_was_lost_is_not_looked_at_again(
+    table: NDArray[np.float32], tmp_path: Path
+) -> None:
+    class Losing(ArraySource):
+        def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
+            if len(self.reads) == 4:
+                raise LostWorker
+            return super().read(rows, columns)
+
+    def run_on(source: ArraySource) -> int:
+        plain: Setting = {"report": print, "log": lambda event: None, "verbose": False}
+        run(lambda spool: source, wish(), [tmp_path / "out.npy"], NpySink, **plain)
+        return len(source.reads)
+
+    imputed(table, tmp_path / "one.npy")
+    whole = run_on(ArraySource(table))
+    (tmp_path / "out.npy").unlink()
+    with pytest.raises(LostWorker):
+        run_on(Losing(table))
+    kept = len(list((tmp_path / "out.npy.partial" / "scan").iterdir()))
+    assert kept > 0
+    assert run_on(ArraySource(table)) == whole - kept
+    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "out.npy").read_bytes()
+
+
+def test_what_was_seen_of_other_data_is_looked_at_again(table: NDArray[np.float32], tmp_path: Path) -> None:
+    folder = WorkFolder.beside(tmp_path / "out.npy")
+    with folder.locked():
+        for stamp in ({"size": 1}, {"size": 2}):
+            source = ArraySource(table * stamp["size"])
+            survey = Survey.of(source, wish(stamp=stamp), folder, 1, Clock(), lambda event: None)
+            survey.look(range(len(survey.lots)), lambda cells: None)
+    np.testing.assert_array_equal(survey.result().mean, Scan.of(looks(source, survey.lots, MEMORY)).mean)
 
 
 def test_changed_data_are_refused(table: NDArray[np.float32], tmp_path: Path) -> None:
@@ -295,9 +359,10 @@ def test_a_table_without_gaps_comes_back_as_it_is(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out.npy").tobytes() == cells.tobytes()
 
 
-def test_intervals_come_with_the_filling(table: NDArray[np.float32], tmp_path: Path) -> None:
+@pytest.mark.parametrize("sink", [NpySink, open_sink], ids=["rows in order", "rows in any order"])
+def test_intervals_come_with_the_filling(table: NDArray[np.float32], tmp_path: Path, sink: Any) -> None:
     imputer = fi.GaussianImputer(window=12, base="linear", random_state=0)
-    imputed(table, tmp_path / "out.npy", wish(imputer, level=0.9))
+    imputed(table, tmp_path / "out.npy", wish(imputer, level=0.9), sink=sink)
     filled, lower, upper = (np.load(tmp_path / f"out{end}.npy") for end in ("", ".lower", ".upper"))
     missing = np.isnan(table)
     assert (lower[missing] < filled[missing]).all()
@@ -336,7 +401,7 @@ def test_an_output_complete_but_not_in_place_is_put_there(
         raise Broken
 
     with monkeypatch.context() as patch, pytest.raises(Broken):
-        patch.setattr(jobs, "put_in_place", broken)
+        patch.setattr(outputs, "put_in_place", broken)
         imputed(table, tmp_path / "out.npy")
     assert imputed(np.zeros_like(table), tmp_path / "out.npy") is None
     assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "out.npy").read_bytes()
@@ -394,7 +459,7 @@ def test_a_complete_output_of_other_settings_is_not_put_in_place(
         raise Broken
 
     with monkeypatch.context() as patch, pytest.raises(Broken):
-        patch.setattr(jobs, "put_in_place", broken)
+        patch.setattr(outputs, "put_in_place", broken)
         imputed(table, tmp_path / "out.npy")
     with pytest.raises(ValueError, match=r"method\.seed was 0 and is 3"):
         imputed(table, tmp_path / "out.npy", wish(seed=3))

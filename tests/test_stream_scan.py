@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from fastimpute.gaps import gap_lengths
 from fastimpute.series import Scaler
-from fastimpute.stream.scan import Scan, scan
+from fastimpute.stream.lots import lots
+from fastimpute.stream.scan import Scan, looks
 from fastimpute.stream.tiles import Tiles
 
 CELLS = st.floats(-1e6, 1e6, width=32) | st.just(np.nan)
@@ -21,7 +22,7 @@ TABLES = hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 12)
 def scanned(table: np.ndarray, bands: int = 3, groups: int = 2, strip_bytes: int = 200) -> Scan:
     rows, sensors = table.shape
     tiles = Tiles(rows, sensors, min(bands, rows), min(groups, sensors), halo=2)
-    return scan(ArraySource(table), tiles, strip_bytes, lambda cells, columns: None)
+    return Scan.of(looks(ArraySource(table), lots(tiles, workers=1), strip_bytes))
 
 
 @given(TABLES)

@@ -100,7 +100,8 @@ def impute_files(
 ) -> Summary | None:
     """Impute a file of any size on the workers of a cluster: `fastimpute.impute_file`, with their help.
 
-    The client looks at the table and writes the result, the workers fit and fill. Source and target have to lie on a
+    The workers look at the table, fit, fill and write; formats that take their rows in order only (all but .npy and
+    .zarr) are written by the client. Source and target have to lie on a
     file system that all of them see under the same names. A worker that dies is replaced by Dask; whatever ends the
     client, the same call goes on. The result is the bits of a single process.
 

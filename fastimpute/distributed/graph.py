@@ -20,6 +20,7 @@ from fastimpute.layouts import clip_to
 from fastimpute.stream.arrange import Likeness, Order, arranged_header, bands_looked_at, order_of_district
 from fastimpute.stream.fill import fill_tile, tables_of
 from fastimpute.stream.models import fit_group, is_dead, sample_band
+from fastimpute.stream.runs import Zeros
 from fastimpute.stream.scan import Moments, Scan, Tally, refuse_infinities
 from fastimpute.stream.table import EVERYTHING, Cells, Header
 from fastimpute.stream.tiles import Tiles
@@ -93,7 +94,7 @@ def arranged(grid: da.Array, about: Delayed, tiles: Tiles, seed: int) -> Delayed
 
 
 def scanned(grid: da.Array, about: Delayed) -> Delayed:
-    """The scan of an array that is cut into tiles; with the gaps and the digest left out, which filling has no use for.
+    """The scan of an array that is cut into tiles; without gaps, zeros and digest, which filling has no use for.
 
     Args:
         grid: (T, N), its chunks the tiles.
@@ -205,7 +206,8 @@ def _put_back(tables: Cells, about: About, block_id: tuple[int, int, int]) -> Ce
 def _tally(cells: Cells, about: About, block_id: tuple[int, int]) -> Blocks:
     own, tile = _floating(cells, about.header), about.tiles.tile(*block_id)
     refuse_infinities(own, tile, about.header)
-    return _block(Tally.of(own, np.isnan(own)))
+    missing = np.isnan(own)
+    return _block(Tally.of(own, missing, missing.sum(0)))
 
 
 def _merge(tallies: Blocks) -> Blocks:
@@ -217,7 +219,7 @@ def _merge(tallies: Blocks) -> Blocks:
 
 def _scan(moments: Blocks, about: About) -> Scan:
     observed, mean, std = (np.concatenate(parts, axis=-1) for parts in zip(*moments[0], strict=True))
-    found = Scan(observed, mean, std, longest_gap=np.zeros(len(mean), np.int64), digest="")
+    found = Scan(observed, mean, std, longest_gap=np.zeros(len(mean), np.int64), digest="", zeros=Zeros())
     check_sensors(about.wish, about.header, found, about.tiles)
     return found
 
@@ -258,6 +260,9 @@ class _Sample:
 
     def read(self, rows: slice, columns: slice = EVERYTHING) -> Cells:
         return self._cells.copy()
+
+    def elsewhere(self) -> None:
+        return None
 
     def close(self) -> None:
         pass

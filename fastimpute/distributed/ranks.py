@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,9 +12,12 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Self
 
+from fastimpute.stream.lots import LostWorker
+
 BAD_INPUT, FAILED = 2, 1
 PATIENCE = timedelta(days=365)  # the others may be at work for long; one that is gone is noticed at once
 WATCH_SECONDS = 0.02  # signals reach Python only between two looks at a barrier
+STORED_BYTES = 2**22  # of a value; a store takes 2**23
 LEAVE_SECONDS = 10  # enough to look at the store once more; a rank that is gone never says so
 
 
@@ -43,7 +47,7 @@ class FailedElsewhere(Exception):
     """Another rank has failed; ends the work of this one."""
 
 
-class LostRank(ValueError):
+class LostRank(LostWorker):
     """Another rank is gone without a word."""
 
 
@@ -85,9 +89,17 @@ class Ranks:
         """
         return range(self.rank, count, self.world)
 
-    def announce(self, what: str) -> None:
-        """Let the others know of something, from the next meeting on at the latest."""
-        self._store.set(what, "")
+    def announce(self, what: str, more: Any = None) -> None:
+        """Let the others know of something, from the next meeting on at the latest; more of it can be pickled."""
+        content = pickle.dumps(more)
+        parts = [content[first : first + STORED_BYTES] for first in range(0, len(content), STORED_BYTES)]
+        for number, part in enumerate(parts):
+            self._store.set(f"{what}#{number}", part)
+        self._store.set(what, str(len(parts)))
+
+    def told(self, what: str) -> Any:
+        """What a rank has announced, or will."""
+        return pickle.loads(b"".join(self._store.get(f"{what}#{part}") for part in range(int(self._store.get(what)))))
 
     def knows(self, what: str) -> bool:
         """Whether a rank has announced something."""
@@ -115,10 +127,12 @@ class Ranks:
     def agree(self, error: Exception) -> Failure:
         """End the work of all ranks; each comes here with an error, its own or `FailedElsewhere`.
 
+        A rank that fails when another has failed already says nothing of it: the one may follow from the other.
+
         Returns:
-            The failure of the lowest rank.
+            What failed first; of several at a time the failure of the lowest rank.
         """
-        if not isinstance(error, FailedElsewhere):
+        if not (isinstance(error, FailedElsewhere) or self.knows("failed")):
             known = isinstance(error, (ValueError, TypeError))
             message = str(error) if known else f"{type(error).__name__}: {error}"
             failure = Failure(self.rank, self._meetings + 1, known, message)

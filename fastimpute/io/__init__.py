@@ -15,9 +15,9 @@ import pandas as pd
 from fastimpute.atomic import check_place, folder_written_aside, written_aside
 from fastimpute.io import csv, h5, long, npy, npz, parquet, zarr
 from fastimpute.io.table import KEYED, Choice, Format, Table, check_columns, check_there, check_used
-from fastimpute.io.zeros import ZeroCount, describe_zeros, zero_share, zeros_to_missing
+from fastimpute.io.zeros import describe_zeros, zero_share, zeros_to_missing
 
-__all__ = ["Table", "ZeroCount", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
+__all__ = ["Table", "check_target", "describe_zeros", "read", "write", "zero_share", "zeros_to_missing"]
 
 FORMATS: dict[str, Format] = {
     ".csv": cast(Format, csv),

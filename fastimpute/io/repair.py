@@ -7,7 +7,9 @@ row belongs to are missing. The source is not copied: a map tells which of its r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -150,6 +152,11 @@ class Regridded:
             cells[targets[chosen]] = np.where(np.isnan(before), pieces[chosen], before)
         return cells
 
+    def elsewhere(self) -> Callable[[], Source] | None:
+        """See `Source.elsewhere`."""
+        original = self._source.elsewhere()
+        return None if original is None else partial(_regridded, original)
+
     def close(self) -> None:
         """See `Source.close`."""
         self._source.close()
@@ -159,6 +166,10 @@ class Regridded:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _regridded(original: Callable[[], Source]) -> Regridded:
+    return Regridded(original())
 
 
 def _header(header: Header, index: pd.DatetimeIndex, grid: Grid) -> Header:

@@ -7,6 +7,7 @@ the same time, since the hours of the day move all of them alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastimpute.stream.table import EVERYTHING, Cells, Header, Sink, Source
+from fastimpute.stream.folder import ARRANGEMENT, WorkFolder
+from fastimpute.stream.table import EVERYTHING, Cells, Header, Rows, Sink, Source
 from fastimpute.stream.tiles import Tiles
 
 Order = NDArray[np.int64]
@@ -155,6 +157,22 @@ class ArrangedSource:
         first, last = int(wanted.min()), int(wanted.max())
         return np.take(self.table.read(rows, slice(first, last + 1)), wanted - first, axis=1)
 
+    @classmethod
+    def kept(cls, table: Source, folder: WorkFolder) -> Self:
+        """With the order that the leader of a run has found.
+
+        Raises:
+            ValueError: none has.
+        """
+        arrays = folder.read_arrays(ARRANGEMENT)
+        if arrays is None:
+            raise ValueError(f"{folder.path}: no job was begun here; all workers have to see the folder of the output")
+        return cls(table, arrays["order"])
+
+    def elsewhere(self) -> Callable[[], Source] | None:
+        """Of the table as it is."""
+        return self.table.elsewhere()
+
     def close(self) -> None:
         """Let go of the file."""
         self.table.close()
@@ -166,12 +184,39 @@ class ArrangedSource:
         self.close()
 
 
+@dataclass(frozen=True)
+class RestoringRows:
+    """Rows whose columns are put back.
+
+    Attributes:
+        table: where they belong.
+        places: (N,) where each of its columns is now.
+    """
+
+    table: Rows
+    places: Order
+
+    @property
+    def unit(self) -> int:
+        """Rows to be written at a time."""
+        return self.table.unit
+
+    def write(self, first: int, cells: Cells) -> None:
+        """Write the rows (r, N) that begin at `first`."""
+        self.table.write(first, np.take(cells, self.places, axis=1))
+
+
 class RestoringSink:
     """Takes columns in another order, and puts them back where they were."""
 
     def __init__(self, sink: Sink, order: Order) -> None:
         self.sink = sink
         self._places = None if in_order(order) else np.argsort(order)
+
+    def rows(self, most: int) -> Rows | None:
+        """Those of the table."""
+        rows = self.sink.rows(most)
+        return rows if rows is None or self._places is None else RestoringRows(rows, self._places)
 
     def append(self, cells: Cells) -> None:
         """Take the next rows (r, N)."""

@@ -1,65 +1,82 @@
-"""From finished tiles to the output: observed cells from the input bit for bit, missing ones from the tiles."""
+"""From finished tiles to rows of the output: observed cells from the input bit for bit, missing ones from the tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastimpute.stream.folder import WorkFolder
 from fastimpute.stream.strips import read_ahead
-from fastimpute.stream.table import EVERYTHING, Cells, Sink, Source
-from fastimpute.stream.tiles import Tiles
+from fastimpute.stream.table import EVERYTHING, Cells, Source
+from fastimpute.stream.tiles import Tile, Tiles
 
 
-def assemble(
-    source: Source, folder: WorkFolder, tiles: Tiles, sinks: Sequence[Sink], piece_bytes: int
-) -> Iterator[int]:
-    """Write the tables, row by row; yields the rows of every piece written.
+def assembled(
+    source: Source, folder: WorkFolder, tiles: Tiles, pieces: Sequence[slice], tables: int
+) -> Iterator[list[Cells]]:
+    """The rows of each piece, once per table.
 
     Args:
         source: the input.
-        folder: with all tiles finished.
+        folder: with all tiles of these rows finished.
         tiles: the tiling.
-        sinks: one for the filled table, or three with the ends of its intervals.
-        piece_bytes: about how much to hold of one table at a time.
+        pieces: slices of rows, falling behind one another.
+        tables: one for the filled table, or three with the ends of its intervals.
 
     Raises:
         DamagedTile: a tile is not what was written.
-        ValueError: the input cannot be read, or an output not written.
+        ValueError: the input cannot be read.
     """
-    height = max(1, piece_bytes // (tiles.sensors * source.header.floating.itemsize))
-    bands = [tiles.band(band) for band in range(tiles.bands)]
-    pieces = [
-        (slice(first, min(first + height, rows.stop)), EVERYTHING)
-        for rows in bands
-        for first in range(rows.start, rows.stop, height)
-    ]
-    cells_of = read_ahead(source, pieces)
-    for band, rows in enumerate(bands):
-        values = _BandValues(folder, tiles, band)
-        for _ in range(rows.start, rows.stop, height):
-            cells = next(cells_of)
-            for sink, table in zip(sinks, values.fill(cells, len(sinks)), strict=True):
-                sink.append(table)
-            yield len(cells)
-
-
-class _BandValues:
-    """What fills the missing cells of a band, handed out from the top."""
-
-    def __init__(self, folder: WorkFolder, tiles: Tiles, band: int) -> None:
-        self.parts = [(tile.columns, folder.read_tile(tile)) for tile in tiles.of_band(band)]
-        self.used = [0] * len(self.parts)
-
-    def fill(self, cells: Cells, count: int) -> list[Cells]:
-        """The next rows (r, N), once per table."""
+    band: _Band | None = None
+    for rows, cells in zip(pieces, read_ahead(source, [(rows, EVERYTHING) for rows in pieces]), strict=True):
         missing = np.isnan(cells)
-        tables = [cells, *(cells.copy() for _ in range(count - 1))]
-        for number, (columns, values) in enumerate(self.parts):
-            hidden = missing[:, columns]
-            first = self.used[number]
-            self.used[number] += int(hidden.sum())
-            for table, filled in zip(tables, values, strict=True):
-                table[:, columns][hidden] = filled[first : self.used[number]]
-        return tables
+        filled = [cells, *(cells.copy() for _ in range(tables - 1))]
+        first = rows.start
+        while first < rows.stop:
+            if band is None or band.rows.stop <= first:
+                band = _Band(folder, tiles, _band_of(tiles, first))
+            last = min(rows.stop, band.rows.stop)
+            inside = slice(first - rows.start, last - rows.start)
+            band.fill([table[inside] for table in filled], missing[inside], first)
+            first = last
+        yield filled
+
+
+def _band_of(tiles: Tiles, row: int) -> int:
+    """The number of the band that a row is in."""
+    number = row * tiles.bands // tiles.rows
+    return number if row < tiles.band(number).stop else number + 1
+
+
+class _Band:
+    """What fills the missing cells of a band."""
+
+    def __init__(self, folder: WorkFolder, tiles: Tiles, number: int) -> None:
+        self.rows = tiles.band(number)
+        self._parts = [_Part(folder, tile) for tile in tiles.of_band(number)]
+
+    def fill(self, tables: Sequence[Cells], missing: NDArray[np.bool_], first: int) -> None:
+        """Fill some rows (r, N) of each table, the first of which is row `first`."""
+        inside = slice(first - self.rows.start, first - self.rows.start + len(missing))
+        for part in self._parts:
+            part.fill(tables, missing, inside)
+
+
+class _Part:
+    """What fills those of a tile."""
+
+    def __init__(self, folder: WorkFolder, tile: Tile) -> None:
+        filling = folder.read_tile(tile)
+        self._columns, self._values = tile.columns, filling.values
+        self._starts = np.concatenate([[0], np.cumsum(filling.missing, dtype=np.int64)])
+
+    def fill(self, tables: Sequence[Cells], missing: NDArray[np.bool_], inside: slice) -> None:
+        """Fill the rows `inside` the tile."""
+        begin, end = self._starts[inside.start], self._starts[inside.stop]
+        if begin == end:
+            return
+        hidden = missing[:, self._columns]
+        for table, values in zip(tables, self._values, strict=True):
+            table[:, self._columns][hidden] = values[begin:end]

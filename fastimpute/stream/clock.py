@@ -1,11 +1,14 @@
-"""Where the time of a run goes."""
+"""Where the time of a run goes, and who is told of its events."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+Log = Callable[[dict[str, Any]], None]  # told of every event
 
 KINDS = ("scanning", "fitting", "reading", "computing", "writing", "assembling")
 

@@ -1,7 +1,7 @@
 """The folder of unfinished work beside the output: what was asked for, and every tile that is done.
 
-Files appear in it only when complete (written aside, flushed, renamed), one per tile with a checksum, so that whatever
-ends the work, a later run knows what is left of it. One lock keeps a second process out.
+Files appear in it only when complete (written aside, flushed, renamed), one per tile with a checksum instead of the
+flush, so that whatever ends the work, a later run knows what is left of it. One lock keeps a second process out.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from fastimpute.atomic import written_aside
 from fastimpute.stream.tiles import Tile
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, LOCK, ASSEMBLED = "manifest.json", "lock", "assembled"
 SCAN, ARRANGEMENT = "scan.safetensors", "arrangement.safetensors"
+FOLDERS = ("tiles", "models", "scan")
 
 
 class DamagedTile(ValueError):
@@ -56,6 +57,19 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Filling:
+    """What fills a tile.
+
+    Attributes:
+        values: (k, m) for its m missing cells, row by row.
+        missing: (r,) how many of them each row has.
+    """
+
+    values: NDArray[np.floating[Any]]
+    missing: NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
 class WorkFolder:
     """Paths of one unfinished output, and the files in them."""
 
@@ -76,9 +90,8 @@ class WorkFolder:
         from filelock import FileLock, Timeout
 
         try:
-            self.path.mkdir(exist_ok=True)
-            (self.path / "tiles").mkdir(exist_ok=True)
-            (self.path / "models").mkdir(exist_ok=True)
+            for folder in ("", *FOLDERS):
+                (self.path / folder).mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {error.strerror}") from None
         lock = FileLock(self.path / LOCK)
@@ -145,6 +158,11 @@ class WorkFolder:
         except (OSError, SafetensorError):
             return None
 
+    def forget(self, name: str) -> None:
+        """Delete what a folder of the folder's own holds."""
+        for place in (self.path / name).iterdir():
+            place.unlink()
+
     def model(self, group: int) -> Path:
         """Where the fitted imputer of a group of sensors is kept."""
         return self.path / "models" / f"{group:04d}.safetensors"
@@ -155,15 +173,15 @@ class WorkFolder:
         """Where a finished tile is kept."""
         return self.path / "tiles" / f"{tile.name}.safetensors"
 
-    def write_tile(self, tile: Tile, values: NDArray[np.floating[Any]]) -> None:
-        """Keep what fills a tile: (k, m) values of its m missing cells, row by row."""
+    def write_tile(self, tile: Tile, filling: Filling) -> None:
+        """Keep what fills a tile."""
         from safetensors.numpy import save_file
 
-        kept = np.ascontiguousarray(values)
-        with written_aside(self.tile(tile)) as aside:
-            save_file({"values": kept}, aside, {"crc32": _checksum(kept)})
+        kept = Filling(np.ascontiguousarray(filling.values), filling.missing)
+        with written_aside(self.tile(tile), flushed=False) as aside:  # a torn one has a wrong checksum
+            save_file(vars(kept), aside, {"crc32": _checksum(kept)})
 
-    def read_tile(self, tile: Tile) -> NDArray[np.floating[Any]]:
+    def read_tile(self, tile: Tile) -> Filling:
         """What `write_tile` kept.
 
         Raises:
@@ -174,13 +192,13 @@ class WorkFolder:
         place = self.tile(tile)
         try:
             with safe_open(place, framework="numpy") as file:
-                values: NDArray[np.floating[Any]] = file.get_tensor("values")
+                filling = Filling(file.get_tensor("values"), file.get_tensor("missing"))
                 checksum = (file.metadata() or {}).get("crc32")
         except (OSError, SafetensorError) as error:
             raise DamagedTile(f"{place}: tile {tile.name} is not readable ({error})") from None
-        if checksum != _checksum(values):
+        if checksum != _checksum(filling):
             raise DamagedTile(f"{place}: tile {tile.name} has a wrong checksum")
-        return values
+        return filling
 
     def finished(self, tile: Tile) -> bool:
         """Whether a tile is done; `read_tile` says whether it is still what was written."""
@@ -212,5 +230,5 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _checksum(values: NDArray[np.floating[Any]]) -> str:
-    return f"{zlib.crc32(values.data):08x}"
+def _checksum(filling: Filling) -> str:
+    return f"{zlib.crc32(filling.missing.data, zlib.crc32(filling.values.data)):08x}"

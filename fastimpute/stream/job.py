@@ -1,42 +1,35 @@
 """The imputation of one large table: begun or gone on with, done in shares, completed.
 
-A leader calls `begin` and `complete`; between them any number of workers, here or on other machines that see the same
-folder, call `fit_models` and then `fill_bands` for their shares.
+A leader calls `begin`, and `complete` of `fastimpute.stream.output`; between them any number of workers, here or on
+other machines that see the same folder, call `fit_models` and then `fill_lots` for their shares.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastimpute.atomic import flush, flush_all
 from fastimpute.imputer import BaseImputer
 from fastimpute.saved import load
-from fastimpute.stream.arrange import ArrangedSource, RestoringSink, order_of
-from fastimpute.stream.assemble import assemble
-from fastimpute.stream.clock import Clock
-from fastimpute.stream.fill import fill_tile, tables_of
-from fastimpute.stream.folder import ARRANGEMENT, SCAN, Order, WorkFolder
-from fastimpute.stream.memory import check_memory, give_back, strip_bytes
+from fastimpute.stream.arrange import ArrangedSource, order_of
+from fastimpute.stream.clock import Clock, Log
+from fastimpute.stream.fill import fill_tile
+from fastimpute.stream.folder import ARRANGEMENT, SCAN, Filling, Order, WorkFolder
+from fastimpute.stream.lots import Lot
+from fastimpute.stream.memory import Freed, check_memory, give_back, strip_bytes
 from fastimpute.stream.models import fit_group, is_dead
-from fastimpute.stream.scan import Scan, scan
+from fastimpute.stream.scan import Scan
 from fastimpute.stream.strips import Strip, read_ahead, strips
-from fastimpute.stream.table import Cells, Header, Sink, Source
+from fastimpute.stream.table import Cells, Source
 from fastimpute.stream.tiles import Tile, Tiles
 from fastimpute.stream.wish import Wish, check_data, check_sensors, check_settings
 
 Report = Callable[[str], None]
-Log = Callable[[dict[str, Any]], None]
-Watch = Callable[[Cells, NDArray[np.int64]], None]
-OpenSink = Callable[[Path, Header], Sink]
 MODELS_AT_HAND = 4
 
 
@@ -73,7 +66,7 @@ def begin(
     folder: WorkFolder,
     *,
     report: Report,
-    watch: Watch,
+    look: Callable[[ArrangedSource], Scan],
     clock: Clock,
     log: Log,
 ) -> Job:
@@ -84,7 +77,7 @@ def begin(
         wish: what is asked for.
         folder: of unfinished work.
         report: told what the user should know.
-        watch: sees every cell, see `scan`; it is told the columns in the table's own order.
+        look: scans the table, where an earlier run has not; see `fastimpute.stream.survey`.
         clock: counts from here.
         log: told of every event.
 
@@ -98,65 +91,77 @@ def begin(
     if earlier is not None:
         check_settings(earlier, wish.order(tiles), folder)
     with clock.spent("scanning"):
-        source, found = _looked_at(table, wish, folder, earlier, tiles, watch)
-        give_back()
+        source = _arranged(table, wish, folder, tiles)
+    found = _kept_scan(folder, earlier, wish.order(tiles)) or look(source)
+    give_back()
     if earlier is not None:
         check_data(earlier, found.digest, folder)
     check_sensors(wish, source.header, found, tiles)
-    folder.write_arrays(ARRANGEMENT, {"order": source.order})
     folder.write_arrays(SCAN, found.arrays())
     folder.write_order(wish.order(tiles, found.digest))
+    folder.forget("scan")
     every = [tile for band in range(tiles.bands) for tile in tiles.of_band(band)]
     retried = folder.drop_damaged(iter(every), report)
     finished = [tile for tile in every if folder.finished(tile)]
     if finished:
         report(f"{folder.path}: {len(finished):,} of {tiles.count:,} tiles are there already")
-    cells = source.header.rows * source.header.sensors
-    log({"event": "begin", "cells": cells, "tiles": tiles.count, "finished": len(finished), "retried": retried})
+    log(
+        {
+            "event": "begin",
+            "cells": source.header.rows * source.header.sensors,
+            "rows": source.header.rows,
+            "sensors": source.header.sensors,
+            "zeros": asdict(found.zeros),
+            "tiles": tiles.count,
+            "finished": len(finished),
+            "retried": retried,
+        }
+    )
     done = sum(tile.cells for tile in finished)
     return Job(source, wish, folder, tiles, found, done, retried, clock, log)
 
 
-def resume(table: Source, wish: Wish, folder: WorkFolder, *, clock: Clock, log: Log) -> Job:
+def resume(source: ArrangedSource, wish: Wish, folder: WorkFolder, *, clock: Clock, log: Log) -> Job:
     """Join a job that its leader has begun.
 
     Raises:
         ValueError: there is none in the folder, or it is for something else.
     """
-    arrays, arrangement, order = folder.read_arrays(SCAN), folder.read_arrays(ARRANGEMENT), folder.read_order()
-    if arrays is None or arrangement is None or order is None:
+    arrays, order = folder.read_arrays(SCAN), folder.read_order()
+    if arrays is None or order is None:
         raise ValueError(f"{folder.path}: no job was begun here; all workers have to see the folder of the output")
-    tiles = wish.tiles(table.header)
+    tiles = wish.tiles(source.header)
     check_settings(order, wish.order(tiles), folder)
-    source = ArrangedSource(table, arrangement["order"])
     return Job(source, wish, folder, tiles, Scan.from_arrays(arrays), clock=clock, log=log)
 
 
 def fit_models(job: Job, groups: Iterable[int], advance: Callable[[], None]) -> None:
     """Fit and keep the imputers of some groups of sensors."""
+    freed = Freed()
     for group in groups:
         place = job.folder.model(group)
         if not place.is_file() and not is_dead(job.found, job.tiles, group):
             with job.clock.spent("fitting"):
                 _model(job, group).save(place)
-                give_back()
+                freed.give_back()
             job.log({"event": "fitted", "group": group})
         advance()
 
 
-def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -> None:
-    """Fill and keep the tiles of some bands that are not done yet: reading, computing and writing side by side.
+def fill_lots(job: Job, dealt: Iterable[Lot], advance: Callable[[int], None]) -> None:
+    """Fill and keep the tiles of some lots that are not done yet: reading, computing and writing side by side.
 
     Args:
         job: under way, its models fitted.
-        bands: numbers of bands.
+        dealt: lots of tiles.
         advance: told the cells of every tile done.
     """
     itemsize, size = job.source.header.floating.itemsize, strip_bytes(job.wish.memory)
-    left = ([tile for tile in job.tiles.of_band(band) if not job.folder.finished(tile)] for band in bands)
+    left = ([tile for tile in lot if not job.folder.finished(tile)] for lot in dealt)
     wanted = [strip for tiles in left for strip in strips(tiles, size, itemsize)]
     ahead = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])
     model_of = lru_cache(MODELS_AT_HAND)(lambda group: _kept_model(job, group))
+    freed = Freed()
     with ThreadPoolExecutor(1) as writer:
         pending: Future[Any] | None = None
         for strip in wanted:
@@ -164,78 +169,16 @@ def fill_bands(job: Job, bands: Iterable[int], advance: Callable[[int], None]) -
                 cells = next(ahead)
             for tile in strip.tiles:
                 with job.clock.spent("computing"):
-                    values = fill_tile(
-                        model_of(tile.group), job.source.header, tile, _own(strip, cells, tile), job.wish.level
-                    )
+                    filling = _filling(job, model_of(tile.group), tile, _own(strip, cells, tile))
                 with job.clock.spent("writing"):
                     if pending is not None:
                         pending.result()
-                    pending = writer.submit(_keep, job, tile, values)
-                give_back()
+                    pending = writer.submit(_keep, job, tile, filling)
+                freed.give_back()
                 advance(tile.cells)
         if pending is not None:
             with job.clock.spent("writing"):
                 pending.result()
-
-
-def complete(job: Job, targets: list[Path], open_sink: OpenSink, advance: Callable[[int], None]) -> None:
-    """Write the output from the finished tiles, put it into its place and remove the folder.
-
-    Args:
-        job: with every tile filled.
-        targets: the output, and the ends of its intervals if these are asked for.
-        open_sink: makes a new table at a path.
-        advance: told the cells written.
-    """
-    assert len(targets) == tables_of(job.wish.level)
-    with job.clock.spent("assembling"):
-        asides = [job.folder.path / f"{number}{target.suffix}" for number, target in enumerate(targets)]
-        for aside in asides:
-            _delete(aside)
-        header, order = job.source.table.header, job.source.order
-        sinks = [RestoringSink(open_sink(aside, header), order) for aside in asides]
-        try:
-            pieces = assemble(job.source, job.folder, job.tiles, sinks, strip_bytes(job.wish.memory))
-            for rows in pieces:
-                advance(rows * job.tiles.sensors)
-            for sink in sinks:
-                sink.close()
-            for aside in asides:
-                flush_all(aside)
-            job.folder.assembled.touch()
-            flush(job.folder.path)
-        except BaseException as error:
-            for sink in sinks:
-                sink.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, OSError):
-                told = f"{error.strerror or error}; finished tiles are kept in {job.folder.path}"
-                raise ValueError(f"cannot write {targets[0]}: {told}") from None
-            raise
-        put_in_place(job.folder, targets)
-
-
-def put_in_place(folder: WorkFolder, targets: list[Path]) -> None:
-    """Move complete outputs where they belong; also what is left to do when that was broken off."""
-    for number, target in enumerate(targets):
-        aside = folder.path / f"{number}{target.suffix}"
-        if not aside.exists():
-            continue
-        try:
-            if target.is_dir():
-                _delete(folder.path / "replaced")
-                target.rename(folder.path / "replaced")
-            aside.replace(target)
-            flush(target.parent)
-        except OSError as error:
-            raise ValueError(f"cannot write {target}: {error.strerror}; it is complete in {folder.path}") from None
-    folder.remove()
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _own(strip: Strip, cells: Cells, tile: Tile) -> Cells:
@@ -243,9 +186,15 @@ def _own(strip: Strip, cells: Cells, tile: Tile) -> Cells:
     return np.ascontiguousarray(strip.part(cells, tile))
 
 
-def _keep(job: Job, tile: Tile, values: Cells) -> None:
-    job.folder.write_tile(tile, values)
-    job.log({"event": "tile", "tile": tile.name, "filled": values.shape[1]})
+def _filling(job: Job, imputer: BaseImputer[Any] | None, tile: Tile, context: Cells) -> Filling:
+    missing = np.count_nonzero(np.isnan(context[tile.inner]), axis=1)
+    width = np.min_scalar_type(context.shape[1])
+    return Filling(fill_tile(imputer, job.source.header, tile, context, job.wish.level), missing.astype(width))
+
+
+def _keep(job: Job, tile: Tile, filling: Filling) -> None:
+    job.folder.write_tile(tile, filling)
+    job.log({"event": "tile", "tile": tile.name, "filled": filling.values.shape[1]})
 
 
 def _model(job: Job, group: int) -> BaseImputer[Any]:
@@ -271,14 +220,20 @@ def _kept_model(job: Job, group: int) -> BaseImputer[Any] | None:
     return imputer
 
 
-def _looked_at(
-    table: Source, wish: Wish, folder: WorkFolder, earlier: Order | None, tiles: Tiles, watch: Watch
-) -> tuple[ArrangedSource, Scan]:
-    """The table, its columns arranged, and what a scan finds in it; from an earlier run, if its stamp is the same."""
-    if earlier is not None and earlier.source["stamp"] == wish.order(tiles).source["stamp"]:
-        kept, arrangement = folder.read_arrays(SCAN), folder.read_arrays(ARRANGEMENT)
-        if kept is not None and arrangement is not None:
-            return ArrangedSource(table, arrangement["order"]), Scan.from_arrays(kept)
-    order = order_of(table, tiles, wish.seed) if wish.imputer.relates_sensors else np.arange(tiles.sensors)
-    source = ArrangedSource(table, order)
-    return source, scan(source, tiles, strip_bytes(wish.memory), lambda cells, columns: watch(cells, order[columns]))
+def _arranged(table: Source, wish: Wish, folder: WorkFolder, tiles: Tiles) -> ArrangedSource:
+    """The input, its columns in the order that an earlier run has found in the same cells, or in one found now."""
+    key = np.frombuffer(wish.order(tiles).fingerprint.encode(), np.uint8)
+    kept = folder.read_arrays(ARRANGEMENT)
+    if kept is None or not np.array_equal(kept["key"], key):
+        alone = not wish.imputer.relates_sensors
+        order = np.arange(tiles.sensors) if alone else order_of(table, tiles, wish.seed)
+        folder.write_arrays(ARRANGEMENT, {"order": order, "key": key})
+    return ArrangedSource.kept(table, folder)
+
+
+def _kept_scan(folder: WorkFolder, earlier: Order | None, order: Order) -> Scan | None:
+    """The scan of an earlier run, if the input has the same stamp still."""
+    if earlier is None or earlier.source["stamp"] != order.source["stamp"]:
+        return None
+    arrays = folder.read_arrays(SCAN)
+    return None if arrays is None else Scan.from_arrays(arrays)

@@ -6,12 +6,14 @@ import contextlib
 import ctypes
 import os
 import re
+import time
 from pathlib import Path
 
 from fastimpute.stream.tiles import Tiles
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+GIVEN_BACK_SECONDS = 0.25
 STRIPS = 12  # parts of the memory; beside the work on a tile, one is read and the next one ahead
 LARGE = 4 * 2**20  # bytes from which memory is the system's own
 SPARE = 8 * 2**20  # freed bytes that may lie at the end of the heap
@@ -58,6 +60,19 @@ def give_back() -> None:
     """Hand freed memory back to the system; glibc keeps most of it, in pieces too small for the next tile."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Freed:
+    """Gives back now and then: the pages that the next tile takes anew cost more than to fill a small one."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def give_back(self) -> None:
+        """If that is some time ago."""
+        if time.monotonic() - self._last > GIVEN_BACK_SECONDS:
+            give_back()
+            self._last = time.monotonic()
 
 
 def strip_bytes(memory: int) -> int:

@@ -7,37 +7,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastimpute.progress import progress
-from fastimpute.stream.clock import Clock
+from fastimpute.stream.arrange import ArrangedSource
+from fastimpute.stream.clock import Clock, Log
 from fastimpute.stream.folder import WorkFolder
-from fastimpute.stream.job import (
-    Job,
-    Log,
-    OpenSink,
-    Report,
-    Watch,
-    begin,
-    complete,
-    fill_bands,
-    fit_models,
-    put_in_place,
-)
+from fastimpute.stream.job import Report, begin
+from fastimpute.stream.lots import LostWorker
+from fastimpute.stream.output import OpenSink, complete, put_in_place
+from fastimpute.stream.scan import Scan
 from fastimpute.stream.summary import Summary
+from fastimpute.stream.survey import Survey
 from fastimpute.stream.table import Source
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish, check_settings
+from fastimpute.stream.workers import Workers
 
 OpenSource = Callable[[Path], Source]
-Work = Callable[[Job, bool], None]
-
-
-def fit_and_fill(job: Job, verbose: bool) -> None:
-    """Fit all models of a job and fill all its tiles."""
-    cells = job.source.header.rows * job.source.header.sensors
-    with progress("fitting", job.tiles.groups, verbose=verbose) as advance:
-        fit_models(job, range(job.tiles.groups), advance)
-    with progress("imputing", cells, done=job.finished_cells, cells=cells, verbose=verbose) as advance:
-        fill_bands(job, range(job.tiles.bands), advance)
 
 
 def run(
@@ -47,10 +31,9 @@ def run(
     open_sink: OpenSink,
     *,
     report: Report,
-    watch: Watch,
     log: Log,
     verbose: bool,
-    work: Work = fit_and_fill,
+    workers: Workers | None = None,
 ) -> Summary | None:
     """Impute a table of any size into files that appear when they are complete.
 
@@ -62,10 +45,9 @@ def run(
         targets: the output, and those of the ends of its intervals where the wish has a level.
         open_sink: makes a new table at a path.
         report: told what the user should know.
-        watch: sees every cell, see `fastimpute.stream.scan.scan`.
         log: told of every event.
         verbose: show progress on a terminal.
-        work: does what is between the beginning and the end of a job; by default this process, alone.
+        workers: do the work; by default this process, alone.
 
     Returns:
         What was done; None where an earlier run had all but put its output in place.
@@ -74,7 +56,7 @@ def run(
         ValueError: bad input, an output that cannot be written, not enough memory, or an unfinished run that was asked
             for something else or is still at work. Finished tiles are kept.
     """
-    begun, clock = time.perf_counter(), Clock()
+    begun, clock, workers = time.perf_counter(), Clock(), workers or Workers()
     folder = WorkFolder.beside(targets[0])
     with contextlib.ExitStack() as held:
         held.enter_context(folder.locked())
@@ -85,16 +67,23 @@ def run(
             put_in_place(folder, targets)
             return None
         try:
-            source = held.enter_context(open_source(folder.spool()))
-            job = begin(source, wish, folder, report=report, watch=watch, clock=clock, log=log)
+            table = held.enter_context(open_source(folder.spool()))
+
+            def look(source: ArrangedSource) -> Scan:
+                survey = Survey.of(source, wish, folder, workers.count, clock, log)
+                workers.look(survey, verbose)
+                return survey.result()
+
+            job = begin(table, wish, folder, report=report, look=look, clock=clock, log=log)
+        except LostWorker:
+            raise
         except BaseException:
             if folder.is_new():
                 folder.remove()
             raise
-        cells = source.header.rows * source.header.sensors
-        work(job, verbose)
-        with progress("writing", cells, cells=cells, verbose=verbose) as advance:
-            complete(job, targets, open_sink, advance)
+        workers.fit(job, verbose)
+        workers.fill(job, verbose)
+        complete(job, targets, open_sink, lambda output: workers.write(output, verbose), verbose)
     summary = Summary.of(job, time.perf_counter() - begun)
     log(summary.facts())
     return summary

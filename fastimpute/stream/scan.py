@@ -1,19 +1,24 @@
-"""One look at every cell before the work: scale, gaps and damage of each sensor, and a digest of the whole."""
+"""One look at every cell before the work: scale, gaps and damage of each sensor, and a digest of the whole.
+
+The looks at pieces of a table are taken anywhere and in any order, and put together from the top: same bits.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute.series import Scaler
+from fastimpute.stream.lots import Lot
+from fastimpute.stream.runs import Runs, Zeros
 from fastimpute.stream.strips import read_ahead, strips
-from fastimpute.stream.table import Cells, Header, Source
-from fastimpute.stream.tiles import Tile, Tiles
+from fastimpute.stream.table import EVERYTHING, Cells, Header, Source
+from fastimpute.stream.tiles import Tile
 
 CONSTANT = 1e-14  # a sensor whose readings differ by less, in units of the largest, is constant
 
@@ -28,6 +33,7 @@ class Scan:
         std: (N,) float64, likewise; 0 for a constant sensor.
         longest_gap: (N,) int64, rows of each sensor's longest gap.
         digest: of all cells.
+        zeros: of all sensors.
     """
 
     observed: NDArray[np.int64]
@@ -35,6 +41,25 @@ class Scan:
     std: NDArray[np.float64]
     longest_gap: NDArray[np.int64]
     digest: str
+    zeros: Zeros
+
+    @classmethod
+    def of(cls, bands: Iterable[Look]) -> Self:
+        """From the looks at all bands, from the top."""
+        moments: Moments | None = None
+        gaps: Runs | None = None
+        zeros: Runs | None = None
+        digest, observed = hashlib.sha256(), list[NDArray[np.int64]]()
+        for look in bands:
+            moments = moments or Moments(len(look.tally.count))
+            moments.add(look.tally, EVERYTHING)
+            gaps = look.gaps if gaps is None else gaps.above(look.gaps)
+            zeros = look.zeros if zeros is None else zeros.above(look.zeros)
+            digest.update(look.digests.tobytes())
+            observed.append(look.tally.count)
+        if moments is None or gaps is None or zeros is None:
+            raise ValueError("bands: expected one or more, got none")
+        return cls(np.stack(observed), *moments.result(), gaps.longest, digest.hexdigest(), Zeros.of(zeros))
 
     @property
     def scaler(self) -> Scaler:
@@ -49,49 +74,99 @@ class Scan:
             "std": self.std,
             "longest_gap": self.longest_gap,
             "digest": np.frombuffer(bytes.fromhex(self.digest), np.uint8),
+            "zeros": np.array([getattr(self.zeros, field.name) for field in fields(Zeros)], np.int64),
         }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
         """Inverse of `arrays`."""
-        digest = arrays["digest"].tobytes().hex()
-        return cls(arrays["observed"], arrays["mean"], arrays["std"], arrays["longest_gap"], digest)
+        digest, zeros = arrays["digest"].tobytes().hex(), Zeros(*arrays["zeros"].tolist())
+        return cls(arrays["observed"], arrays["mean"], arrays["std"], arrays["longest_gap"], digest, zeros)
 
 
-def scan(source: Source, tiles: Tiles, strip_bytes: int, watch: Callable[[Cells, slice], None]) -> Scan:
-    """Read everything once.
+@dataclass(frozen=True)
+class Look:
+    """What there is to see in neighbouring tiles of a band.
+
+    Attributes:
+        tally: of their observed cells.
+        gaps: runs of missing cells.
+        zeros: runs of zeros.
+        digests: (tiles, 32) uint8, one of each tile.
+    """
+
+    tally: Tally
+    gaps: Runs
+    zeros: Runs
+    digests: NDArray[np.uint8]
+
+    @classmethod
+    def at(cls, cells: Cells, tile: Tile, header: Header) -> Self:
+        """At the cells (r, c) of a tile, C-contiguous.
+
+        Raises:
+            ValueError: one of them is infinite; names its row and its column.
+        """
+        refuse_infinities(cells, tile, header)
+        digest = np.frombuffer(hashlib.sha256(cells.data).digest(), np.uint8)
+        missing = np.isnan(cells)
+        gaps = Runs.of(missing)
+        tally = Tally.of(cells, missing, gaps.count)
+        return cls(tally, gaps, Runs.of(cells == 0), digest[None])
+
+    @classmethod
+    def beside(cls, parts: list[Look]) -> Self:
+        """At the same rows of neighbouring columns."""
+        tallies = [part.tally for part in parts]
+        tally = Tally(*(np.concatenate([getattr(one, name.name) for one in tallies]) for name in fields(Tally)))
+        gaps, zeros = (Runs.beside([getattr(part, kind) for part in parts]) for kind in ("gaps", "zeros"))
+        return cls(tally, gaps, zeros, np.concatenate([part.digests for part in parts]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays."""
+        parts = {"tally": self.tally, "gaps": self.gaps, "zeros": self.zeros}
+        named = {
+            f"{kind}.{field.name}": np.asarray(getattr(part, field.name))
+            for kind, part in parts.items()
+            for field in fields(part)  # type: ignore[arg-type]
+        }
+        return {**named, "digests": self.digests}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+        """Inverse of `arrays`."""
+
+        def part(kind: str) -> dict[str, Any]:
+            return {name.removeprefix(f"{kind}."): array for name, array in arrays.items() if name.startswith(kind)}
+
+        def runs(kind: str) -> Runs:
+            facts = part(kind)
+            return Runs(int(facts.pop("rows")), **facts)
+
+        return cls(Tally(**part("tally")), runs("gaps"), runs("zeros"), arrays["digests"])
+
+
+def looks(source: Source, lots: Sequence[Lot], strip_bytes: int) -> Iterator[Look]:
+    """Read some lots of tiles once, one after the other.
 
     Args:
         source: the table.
-        tiles: its tiling; sums are taken tile by tile, so that they are the same bits wherever it is done.
+        lots: of its tiles; sums are taken tile by tile, so that they are the same bits wherever it is done.
         strip_bytes: about how much to read at a time.
-        watch: sees the cells of every tile and which columns they are, band by band.
 
     Raises:
         ValueError: an infinite cell, or data that cannot be read.
     """
-    moments, gaps = Moments(tiles.sensors), _Gaps(tiles.sensors)
-    digest = hashlib.blake2b(digest_size=16)
-    observed = np.zeros((tiles.bands, tiles.sensors), np.int64)
-    wanted = [
-        strip
-        for band in range(tiles.bands)
-        for strip in strips(list(tiles.of_band(band)), strip_bytes, source.header.floating.itemsize)
-    ]
-    pieces = [(strip.rows, strip.columns) for strip in wanted]
-    for strip, cells in zip(wanted, read_ahead(source, pieces), strict=True):
-        for tile in strip.tiles:
-            part = np.ascontiguousarray(strip.part(cells, tile))
-            refuse_infinities(part, tile, source.header)
-            digest.update(part.data)
-            missing = np.isnan(part)
-            tally = Tally.of(part, missing)
-            moments.add(tally, tile.columns)
-            observed[tile.band, tile.columns] = tally.count
-            gaps.add(missing, tile.columns)
-            watch(part, tile.columns)
-    mean, std = moments.result()
-    return Scan(observed, mean, std, gaps.longest, digest.hexdigest())
+    header = source.header
+    wanted = [(lot, strip) for lot in lots for strip in strips(lot, strip_bytes, header.floating.itemsize)]
+    cells_of = read_ahead(source, [(strip.rows, strip.columns) for _, strip in wanted])
+    found: list[Look] = []
+    for (lot, strip), cells in zip(wanted, cells_of, strict=True):
+        parts = ((np.ascontiguousarray(strip.part(cells, tile)), tile) for tile in strip.tiles)
+        found += [Look.at(part, tile, header) for part, tile in parts]
+        if strip.tiles[-1] == lot[-1]:
+            yield Look.beside(found)
+            found = []
 
 
 def refuse_infinities(cells: Cells, tile: Tile, header: Header) -> None:
@@ -129,14 +204,23 @@ class Tally:
     highest: NDArray[np.floating[Any]]
 
     @classmethod
-    def of(cls, cells: Cells, missing: NDArray[np.bool_]) -> Self:
-        """Of cells (r, c), C-contiguous so that they are added in the same order wherever they come from."""
-        count: NDArray[np.int64] = (~missing).sum(0)
-        mean = np.where(missing, 0.0, cells).sum(0, dtype=np.float64) / np.maximum(count, 1)
-        departure = np.where(missing, 0.0, cells - mean)
-        squares = np.einsum("rc,rc->c", departure, departure)
-        lowest, highest = np.where(missing, np.inf, cells).min(0), np.where(missing, -np.inf, cells).max(0)
-        return cls(count, mean, squares, lowest, highest)
+    def of(cls, cells: Cells, missing: NDArray[np.bool_], gaps: NDArray[np.int64]) -> Self:
+        """Of cells (r, c), C-contiguous so that they are added in the same order wherever they come from.
+
+        Args:
+            cells: NaN where missing.
+            missing: where that is.
+            gaps: (c,) how many cells are missing.
+        """
+        count = len(cells) - gaps
+        own = cells.astype(np.float64)
+        np.copyto(own, 0.0, where=missing)
+        mean = own.sum(0) / np.maximum(count, 1)
+        own -= mean
+        np.copyto(own, 0.0, where=missing)
+        lowest, highest = np.fmin.reduce(cells, axis=0), np.fmax.reduce(cells, axis=0)
+        lowest[count == 0], highest[count == 0] = np.inf, -np.inf
+        return cls(count, mean, np.einsum("rc,rc->c", own, own), lowest, highest)
 
 
 class Moments:
@@ -166,18 +250,3 @@ class Moments:
         mean = np.where(constant, self.lowest, self.mean)
         std = np.where(constant, 0.0, std)
         return np.where(seen, mean, np.nan), np.where(seen, std, np.nan)
-
-
-class _Gaps:
-    """The longest gap of each sensor, across the bands."""
-
-    def __init__(self, sensors: int) -> None:
-        self.longest, self.open = np.zeros(sensors, np.int64), np.zeros(sensors, np.int64)
-
-    def add(self, missing: NDArray[np.bool_], columns: slice) -> None:
-        """Take in the next rows of some columns."""
-        rows = np.arange(1, len(missing) + 1)[:, None]
-        last_seen = np.maximum.accumulate(np.where(missing, 0, rows), axis=0)
-        running = np.where(last_seen == 0, rows + self.open[columns], rows - last_seen)
-        self.longest[columns] = np.maximum(self.longest[columns], np.where(missing, running, 0).max(0))
-        self.open[columns] = np.where(missing[-1], running[-1], 0)

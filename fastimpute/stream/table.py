@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -74,6 +74,11 @@ class Source(Protocol):
         """
         ...
 
+    def elsewhere(self) -> Callable[[], Source] | None:
+        """What opens the same table in another process, where it can be pickled to; None where that process does as
+        well to open the file as this one did: nothing was laid aside."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...
@@ -85,8 +90,31 @@ class Source(Protocol):
     ) -> None: ...
 
 
+class Rows(Protocol):
+    """Rows of a new table, written in any order by any number of processes, to which it can be pickled."""
+
+    @property
+    def unit(self) -> int:
+        """How many rows have to be written at a time, or a multiple of them; fewer at the end of the table."""
+        ...
+
+    def write(self, first: int, cells: Cells) -> None:
+        """Write the rows (r, N) that begin at `first`.
+
+        Raises:
+            ValueError: cells that the file's integers cannot hold.
+            OSError: the file cannot be written.
+        """
+        ...
+
+
 class Sink(Protocol):
     """A new table, written row by row from the top; what it writes does not depend on how the rows were cut."""
+
+    def rows(self, most: int) -> Rows | None:
+        """The rows of the table, all of which are now written through this instead of `append`, and then the sink is
+        closed; None where the format takes them in order only, or in units of more rows than `most`."""
+        ...
 
     def append(self, cells: Cells) -> None:
         """Take the next rows (r, N).

@@ -9,8 +9,9 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -25,7 +26,7 @@ from fastimpute.io.pieces.table import (
     piece_rows,
 )
 from fastimpute.io.sizes import check_claim, check_room
-from fastimpute.stream.table import Header
+from fastimpute.stream.table import Header, Source
 
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -102,6 +103,14 @@ class MappedTable(StoredTable):
         self._channel = channel
         check_held(stored, path)
         self._file = path.open("rb")
+
+    def elsewhere(self) -> Callable[[], Source] | None:
+        """See `Source.elsewhere`: what was laid aside is not laid aside once more."""
+        if not self._laid_aside:
+            return None
+        return partial(
+            MappedTable, self.path.absolute(), self.header, self._array, self._channel, self._zeros_as_missing
+        )
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -216,18 +225,45 @@ def mapped(path: Path, stored: Stored) -> NDArray[Any]:
     return np.memmap(path, stored.dtype, "r+", stored.offset, stored.shape)
 
 
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows of an array in a file, see `fastimpute.stream.table.Rows`."""
+
+    path: Path
+    stored: Stored
+    unit: int = 1
+
+    def write(self, first: int, cells: NDArray[Any]) -> None:
+        """See `Rows.write`."""
+        content = np.ascontiguousarray(as_stored(cells, self.stored.dtype))
+        with self.path.open("r+b", buffering=0) as file:
+            file.seek(self.stored.offset + first * content.strides[0])
+            rest = content.data.cast("B")
+            while rest:
+                rest = rest[file.write(rest) :]
+
+
 class ArraySink(BlockSink):
     """A sink of one C-ordered array in the dtype of the header."""
 
     def __init__(self, path: Path, header: Header) -> None:
         super().__init__(path, header, piece_rows(len(header.names)))
         self._array = ArrayFile(path, len(header.names), header.dtype)
+        self._reserved = False
+
+    def rows(self, most: int) -> ArrayRows:
+        """See `Sink.rows`."""
+        self._array.release()
+        stored = reserve(self.path, self.header.shape, self.header.dtype)
+        self._written, self._reserved = self.header.rows, True
+        return ArrayRows(self.path.absolute(), stored)
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
         self._array.append(as_stored(block, self.header.dtype))
 
     def _finish(self) -> None:
-        self._array.close()
+        if not self._reserved:
+            self._array.close()
 
     def _release(self) -> None:
         self._array.release()

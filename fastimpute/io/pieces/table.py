@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastimpute.io.table import Choice
 from fastimpute.layouts import clip_to
-from fastimpute.stream.table import Header
+from fastimpute.stream.table import Header, Rows, Source
 
 Piece = TypeVar("Piece", bound=Sized)
 PIECE_CELLS = 2**21  # cells converted at a time
@@ -104,6 +104,10 @@ class StoredTable(ABC):
             where = f"rows {first} to {last}, columns {left} to {right}"
             raise ValueError(f"cannot read {self.path}, {where}: {first_line(error)}") from error
 
+    def elsewhere(self) -> Callable[[], Source] | None:
+        """See `Source.elsewhere`."""
+        return None
+
     def close(self) -> None:
         """See `Source.close`."""
         self._closed = True
@@ -137,6 +141,10 @@ class BlockSink(ABC):
         self._waiting = 0
         self._written = 0
         self._closed = False
+
+    def rows(self, most: int) -> Rows | None:
+        """See `Sink.rows`."""
+        return None
 
     def append(self, cells: NDArray[Any]) -> None:
         """See `Sink.append`."""

@@ -93,23 +93,42 @@ class ZarrSource(StoredTable):
         return np.asarray(self._array[first:last, left:right])
 
 
+@dataclass(frozen=True)
+class ZarrRows:
+    """Rows of an array in whole shards, see `fastimpute.stream.table.Rows`."""
+
+    array: Any
+    transposed: bool
+    unit: int
+
+    def write(self, first: int, cells: NDArray[Any]) -> None:
+        """See `Rows.write`."""
+        stored = as_stored(cells, self.array.dtype)
+        if self.transposed:
+            self.array[:, first : first + len(cells)] = stored.T
+        else:
+            self.array[first : first + len(cells)] = stored
+
+
 class ZarrSink(BlockSink):
     """A sink of whole shards where they are not larger than a block."""
 
     def __init__(self, path: Path, header: Header, array: Any, transposed: bool) -> None:
         unit = (array.shards or array.chunks)[1 if transposed else 0]
         rows = max(1, BLOCK_CELLS // max(1, unit * len(header.names))) * unit
-        fits = unit * len(header.names) <= 4 * BLOCK_CELLS
-        super().__init__(path, header, rows if fits else piece_rows(len(header.names)))
-        self._array = array
-        self._transposed = transposed
+        self._fits = unit * len(header.names) <= 4 * BLOCK_CELLS
+        super().__init__(path, header, rows if self._fits else piece_rows(len(header.names)))
+        self._rows = ZarrRows(array, transposed, unit)
+
+    def rows(self, most: int) -> ZarrRows | None:
+        """See `Sink.rows`."""
+        if not self._fits or self._rows.unit > most:
+            return None
+        self._written = self.header.rows
+        return self._rows
 
     def _write(self, first: int, block: NDArray[Any]) -> None:
-        stored = as_stored(block, self._array.dtype)
-        if self._transposed:
-            self._array[:, first : first + len(block)] = stored.T
-        else:
-            self._array[first : first + len(block)] = stored
+        self._rows.write(first, block)
 
     def _release(self) -> None:
         """Every block is on the disk as soon as it is written."""
@@ -125,7 +144,7 @@ def _zarr() -> Any:
 
 
 def _store(path: Path, read_only: bool = False) -> Any:
-    return _zarr().storage.LocalStore(path, read_only=read_only)
+    return _zarr().storage.LocalStore(path.absolute(), read_only=read_only)  # also for other processes
 
 
 def _tables(arrays: dict[str, Any]) -> list[str]:
