@@ -8,12 +8,14 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
+import numcodecs
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imputers import gappy, gappy_frame
@@ -369,3 +371,26 @@ def test_an_array_in_zarr_of_no_disk_is_refused(tmp_path: Path) -> None:
     refused_by_both(tmp_path / "a.zarr", "more than 2\\*\\*40 cells")
     zarr.create_array(tmp_path / "b.zarr", shape=(2**20, 2**10), dtype="f8", chunks=(2**20, 2**10))
     refused_by_both(tmp_path / "b.zarr", "more than 2\\*\\*27 cells")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("damage", ["torn", "no header", "longer than it is"])
+def test_a_blosc_chunk_of_another_length_than_its_header_says_is_refused(
+    tmp_path: Path, version: Literal[2, 3], damage: str
+) -> None:
+    """The decompressor would read on behind its end, which now and then ends the process."""
+    codec: Any = numcodecs.Blosc() if version == 2 else zarr.codecs.BloscCodec()
+    cells = np.arange(400, dtype=np.float32).reshape(100, 4)
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=cells, chunks=(50, 4), zarr_format=version, compressors=codec)
+    with open_source(path, spool=tmp_path) as source:
+        np.testing.assert_array_equal(source.read(slice(None)), cells)
+    chunk = path / ("1.0" if version == 2 else "c/1/0")
+    whole = chunk.read_bytes()
+    claims_more = whole[:12] + (10**9).to_bytes(4, "little") + whole[16:]
+    chunk.write_bytes({"torn": whole[:-5], "no header": whole[:7], "longer than it is": claims_more}[damage])
+    with (
+        open_source(path, spool=tmp_path) as source,
+        pytest.raises(ValueError, match=r"a chunk of \d+ bytes is damaged"),
+    ):
+        source.read(slice(None))

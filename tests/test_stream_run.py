@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def test_shares_in_any_order_change_no_bit(table: NDArray[np.float32], tmp_path:
         complete(first, [target], open_sink, shared_by_three, verbose=False)
     assert np.load(target).tobytes() == np.load(tmp_path / "one.npy").tobytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "other.npy"]
+
+
+@pytest.mark.parametrize("kind", ["scanned", "tile", "written"])
+def test_a_run_broken_off_reads_no_more(table: NDArray[np.float32], tmp_path: Path, kind: str) -> None:
+    """Nothing is left to the garbage collector, which may come by inside a thread that is just being started."""
+    before = set(threading.enumerate())
+    with pytest.raises(Broken) as broken:  # keeps the frames, and what is suspended in them
+        imputed(table, tmp_path / "out.npy", log=after(0, kind))
+    assert broken.tb is not None
+    assert set(threading.enumerate()) <= before
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from fastimpute.stream.tiles import Tile, Tiles
 
 def assembled(
     source: Source, folder: WorkFolder, tiles: Tiles, pieces: Sequence[slice], tables: int
-) -> Iterator[list[Cells]]:
-    """The rows of each piece, once per table.
+) -> Generator[list[Cells]]:
+    """The rows of each piece, once per table; to be closed where it is left early.
 
     Args:
         source: the input.
@@ -30,18 +31,19 @@ def assembled(
         ValueError: the input cannot be read.
     """
     band: _Band | None = None
-    for rows, cells in zip(pieces, read_ahead(source, [(rows, EVERYTHING) for rows in pieces]), strict=True):
-        missing = np.isnan(cells)
-        filled = [cells, *(cells.copy() for _ in range(tables - 1))]
-        first = rows.start
-        while first < rows.stop:
-            if band is None or band.rows.stop <= first:
-                band = _Band(folder, tiles, _band_of(tiles, first))
-            last = min(rows.stop, band.rows.stop)
-            inside = slice(first - rows.start, last - rows.start)
-            band.fill([table[inside] for table in filled], missing[inside], first)
-            first = last
-        yield filled
+    with closing(read_ahead(source, [(rows, EVERYTHING) for rows in pieces])) as cells_of:
+        for rows, cells in zip(pieces, cells_of, strict=True):
+            missing = np.isnan(cells)
+            filled = [cells, *(cells.copy() for _ in range(tables - 1))]
+            first = rows.start
+            while first < rows.stop:
+                if band is None or band.rows.stop <= first:
+                    band = _Band(folder, tiles, _band_of(tiles, first))
+                last = min(rows.stop, band.rows.stop)
+                inside = slice(first - rows.start, last - rows.start)
+                band.fill([table[inside] for table in filled], missing[inside], first)
+                first = last
+            yield filled
 
 
 def _band_of(tiles: Tiles, row: int) -> int:

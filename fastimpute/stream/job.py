@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -159,10 +160,10 @@ def fill_lots(job: Job, dealt: Iterable[Lot], advance: Callable[[int], None]) ->
     itemsize, size = job.source.header.floating.itemsize, strip_bytes(job.wish.memory)
     left = ([tile for tile in lot if not job.folder.finished(tile)] for lot in dealt)
     wanted = [strip for tiles in left for strip in strips(tiles, size, itemsize)]
-    ahead = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])
+    reading = read_ahead(job.source, [(strip.context, strip.columns) for strip in wanted])
     model_of = lru_cache(MODELS_AT_HAND)(lambda group: _kept_model(job, group))
     freed = Freed()
-    with ThreadPoolExecutor(1) as writer:
+    with closing(reading) as ahead, ThreadPoolExecutor(1) as writer:
         pending: Future[Any] | None = None
         for strip in wanted:
             with job.clock.spent("reading"):

@@ -61,8 +61,8 @@ class Output:
             ValueError: a damaged tile, an input that cannot be read, or an output that cannot be written.
         """
         job = self.job
-        filled = assembled(job.source, job.folder, job.tiles, pieces, len(self.tables))
-        with _kept_tiles(job.folder, self.target):
+        assembling = assembled(job.source, job.folder, job.tiles, pieces, len(self.tables))
+        with _kept_tiles(job.folder, self.target), contextlib.closing(assembling) as filled:
             for rows in pieces:
                 with job.clock.spent("assembling"):
                     for table, cells in zip(self.tables, next(filled), strict=True):
@@ -146,8 +146,11 @@ def _append_all(job: Job, sinks: Sequence[Sink], verbose: bool) -> None:
     header, height = job.source.header, _piece_height(job)
     cells = header.rows * header.sensors
     pieces = [slice(first, min(first + height, header.rows)) for first in range(0, header.rows, height)]
-    filled = assembled(job.source, job.folder, job.tiles, pieces, len(sinks))
-    with progress("writing", cells, cells=cells, verbose=verbose) as advance:
+    assembling = assembled(job.source, job.folder, job.tiles, pieces, len(sinks))
+    with (
+        contextlib.closing(assembling) as filled,
+        progress("writing", cells, cells=cells, verbose=verbose) as advance,
+    ):
         for rows in pieces:
             with job.clock.spent("assembling"):
                 for sink, table in zip(sinks, next(filled), strict=True):

@@ -6,7 +6,8 @@ The looks at pieces of a table are taken anywhere and in any order, and put toge
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -146,8 +147,8 @@ class Look:
         return cls(Tally(**part("tally")), runs("gaps"), runs("zeros"), arrays["digests"])
 
 
-def looks(source: Source, lots: Sequence[Lot], strip_bytes: int) -> Iterator[Look]:
-    """Read some lots of tiles once, one after the other.
+def looks(source: Source, lots: Sequence[Lot], strip_bytes: int) -> Generator[Look]:
+    """Read some lots of tiles once, one after the other; to be closed where it is left early.
 
     Args:
         source: the table.
@@ -159,14 +160,14 @@ def looks(source: Source, lots: Sequence[Lot], strip_bytes: int) -> Iterator[Loo
     """
     header = source.header
     wanted = [(lot, strip) for lot in lots for strip in strips(lot, strip_bytes, header.floating.itemsize)]
-    cells_of = read_ahead(source, [(strip.rows, strip.columns) for _, strip in wanted])
     found: list[Look] = []
-    for (lot, strip), cells in zip(wanted, cells_of, strict=True):
-        parts = ((np.ascontiguousarray(strip.part(cells, tile)), tile) for tile in strip.tiles)
-        found += [Look.at(part, tile, header) for part, tile in parts]
-        if strip.tiles[-1] == lot[-1]:
-            yield Look.beside(found)
-            found = []
+    with closing(read_ahead(source, [(strip.rows, strip.columns) for _, strip in wanted])) as cells_of:
+        for (lot, strip), cells in zip(wanted, cells_of, strict=True):
+            parts = ((np.ascontiguousarray(strip.part(cells, tile)), tile) for tile in strip.tiles)
+            found += [Look.at(part, tile, header) for part, tile in parts]
+            if strip.tiles[-1] == lot[-1]:
+                yield Look.beside(found)
+                found = []
 
 
 def refuse_infinities(cells: Cells, tile: Tile, header: Header) -> None:

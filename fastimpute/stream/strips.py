@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -62,8 +62,12 @@ def strips(tiles: Sequence[Tile], size: int, itemsize: int) -> Iterator[Strip]:
         yield Strip(tuple(begun))
 
 
-def read_ahead(source: Source, pieces: Sequence[tuple[slice, slice]]) -> Iterator[Cells]:
-    """The cells of each piece (rows, columns), the next one being read while the caller works on the last."""
+def read_ahead(source: Source, pieces: Sequence[tuple[slice, slice]]) -> Generator[Cells]:
+    """The cells of each piece (rows, columns), the next one being read while the caller works on the last.
+
+    To be closed where it is left early (`contextlib.closing`): the thread that reads has to end before the source is
+    closed, and not whenever the garbage collector comes by.
+    """
     if not pieces:
         return
     with ThreadPoolExecutor(1) as reader:

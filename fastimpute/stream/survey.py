@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -63,13 +64,13 @@ class Survey:
             ValueError: an infinite cell, or data that cannot be read.
         """
         left = [number for number in numbers if self._kept(number) is None]
-        found = looks(self.source, [self.lots[number] for number in left], self.strip_bytes)
-        for number in left:
-            with self.clock.spent("scanning"):
-                arrays = next(found).arrays()
-                self.folder.write_arrays(_place(number), {**arrays, "key": np.frombuffer(self.key.encode(), np.uint8)})
-            self.log({"event": "scanned", "lot": number, "lots": len(self.lots)})
-            advance(sum(tile.cells for tile in self.lots[number]))
+        key = np.frombuffer(self.key.encode(), np.uint8)
+        with closing(looks(self.source, [self.lots[number] for number in left], self.strip_bytes)) as found:
+            for number in left:
+                with self.clock.spent("scanning"):
+                    self.folder.write_arrays(_place(number), {**next(found).arrays(), "key": key})
+                self.log({"event": "scanned", "lot": number, "lots": len(self.lots)})
+                advance(sum(tile.cells for tile in self.lots[number]))
 
     def result(self) -> Scan:
         """What all of it makes.

@@ -138,8 +138,11 @@ def _zarr() -> Any:
     try:
         import xarray  # noqa: F401
         import zarr
+
+        from fastimpute.io.pieces import blosc
     except ImportError:
         raise ValueError(".zarr needs zarr and xarray: pip install 'fastimpute[io]'") from None
+    blosc.register()
     return zarr
 
 
