@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from scaling.impute import PHASES
+
 LARGEST_CA_SENSORS = 8600
 LARGEST_CA_CELLS = LARGEST_CA_SENSORS * 1826 * 288  # days of 2017 to 2021, steps of five minutes
 MACHINES = 64
-SERIAL = ("scanning", "assembling")  # phases that one process does for all
 ASSUMPTIONS = (
     "each phase takes as long as at the largest size measured: fitting for every sensor, the others for every cell",
     "the machines are like this one, with one worker each, and reach the data as fast as this one does its disk",
     "'perfect': 64 machines share the cells evenly and lose nothing by it",
-    "'as it is': scanning and assembling are not shared, all else is",
+    "'as it is': what belongs to no phase (joining what the workers found, removing what was laid aside) is not shared",
 )
 
 
@@ -56,7 +57,7 @@ def project(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     cells, log = LARGEST_CA_CELLS / largest["cells"], largest["log"]
     fitting = log["seconds_fitting"] * LARGEST_CA_SENSORS / largest["sensors"]
     seconds = fitting + (log["seconds"] - log["seconds_fitting"]) * cells
-    serial = sum(log[f"seconds_{phase}"] for phase in SERIAL) * cells
+    serial = (log["seconds"] - sum(log[f"seconds_{phase}"] for phase in PHASES)) * cells
     pairs = [(alone[run["cells"]], run) for run in runs if run["workers"] == 2 and run["cells"] in alone]
     return {
         "cells": LARGEST_CA_CELLS,
