@@ -26,8 +26,8 @@ class IntervalImputer(BaseImputer[State]):
     def predict_interval(self, X: Any, level: float = 0.95) -> tuple[Any, Any]:
         """Intervals that hold the true values of the missing cells with probability `level`.
 
-        Calibrated on observed cells that were held out in `fit`, cell by cell: of all missing cells about a share
-        `level` lies inside, not of every window all of them.
+        Calibrated on observed cells that were held out in `fit` (by SPIRIT of X, where it has enough), cell by cell: of
+        all missing cells about a share `level` lies inside, not of every window all of them.
 
         Args:
             X: as for `transform`.

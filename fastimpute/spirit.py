@@ -42,8 +42,8 @@ class SPIRITImputer(IntervalImputer[SpiritState]):
     then move along that score on their missing cells only, with SPT weights and without a dissipative term; overlapping
     windows are averaged, and the whole alternates down a ladder of noise levels. The default adds what real data asks
     for: a Gaussian start, an analytic Gaussian part of the energy, calendar conditions, and a blend of the candidates
-    whose weights are chosen on held-out observed cells (which are restored for the result); `transform` chooses them anew
-    for other data than that of `fit`, which may be of another kind.
+    whose weights are chosen on held-out observed cells (which are restored for the result). `transform` chooses them
+    anew for other data than that of fit, which may be of another kind.
 
     Args:
         window: rows of a patch; None chooses from the lengths of the gaps.
