@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,20 @@ def test_shares_in_any_order_change_no_bit(table: NDArray[np.float32], tmp_path:
         complete(first, [target], open_sink, shared_by_three, verbose=False)
     assert np.load(target).tobytes() == np.load(tmp_path / "one.npy").tobytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "other.npy"]
+
+
+def test_a_complete_output_of_an_input_that_has_changed_since_is_put_in_place_with_a_word(
+    table: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with monkeypatch.context() as patched, pytest.raises(Broken):
+        patched.setattr("fastimpute.stream.output.put_in_place", Mock(side_effect=Broken))
+        imputed(table, tmp_path / "out.npy")
+    imputed(table + 1, tmp_path / "out.npy", wish(stamp={"size": 2}), report=told.append)
+    assert len(told) == 1
+    assert told[0].startswith("table.npy has changed since")
+    seen = ~np.isnan(table)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy")[seen], table[seen])
 
 
 @pytest.mark.parametrize("kind", ["scanned", "tile", "written"])

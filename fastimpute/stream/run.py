@@ -63,7 +63,10 @@ def run(
         if folder.assembled.exists():
             earlier = folder.read_order()
             if earlier is not None:
-                check_settings(earlier, wish.order(Tiles(**earlier.tiles)), folder)
+                order = wish.order(Tiles(**earlier.tiles))
+                check_settings(earlier, order, folder)
+                if order.source["stamp"] != earlier.source["stamp"]:
+                    report(f"{wish.name} has changed since: {targets[0]} is made from it as it was")
             put_in_place(folder, targets)
             return None
         try:
