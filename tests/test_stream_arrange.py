@@ -62,6 +62,14 @@ def test_both_sensors_of_a_road_come_into_one_group(monkeypatch: pytest.MonkeyPa
         assert len(set(ROADS[order[tiles.group(group)]])) == 4
 
 
+def test_silent_sensors_share_groups_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles, cells = small(monkeypatch), roads()
+    alive = np.array([3, 4, 9, 15, 16, 21])  # three roads
+    cells[:, np.setdiff1d(np.arange(SENSORS), alive)] = np.nan
+    order = order_of(ArraySource(cells), tiles, seed=0)
+    assert set(alive) <= set(order[tiles.group(0)])
+
+
 @given(seed=st.integers(0, 1000), district=st.integers(1, 4))
 def test_every_sensor_has_one_place_and_stays_in_its_district(seed: int, district: int) -> None:
     with pytest.MonkeyPatch.context() as patched:

@@ -61,7 +61,7 @@ def order_of_district(likeness: Likeness, tiles: Tiles, district: int) -> Order:
     """Which column comes at each place of a district."""
     first = tiles.district(district).start
     ends = [tiles.group(group).start - first for group in tiles.groups_of(district)][1:]
-    order: Order = first + arranged(likeness.correlation(), ends)
+    order: Order = first + arranged(likeness.correlation(), np.diagonal(likeness.pairs) == 0, ends)
     return order
 
 
@@ -111,11 +111,12 @@ def _departures(cells: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return np.where(seen, steps, 0), seen.astype(np.float64)
 
 
-def arranged(likeness: NDArray[np.float64], ends: list[int]) -> Order:
+def arranged(likeness: NDArray[np.float64], silent: NDArray[np.bool_], ends: list[int]) -> Order:
     """Sensors along a tree of average linkage, within each group as they were.
 
     Args:
         likeness: (n, n) symmetric.
+        silent: (n,) sensors that were not observed; they come last.
         ends: where a group ends and the next one begins.
 
     Returns:
@@ -123,7 +124,7 @@ def arranged(likeness: NDArray[np.float64], ends: list[int]) -> Order:
 
     Example:
         >>> likeness = np.array([[1.0, 0.0, 0.9, 0.1], [0, 1, 0, 0.8], [0.9, 0, 1, 0], [0.1, 0.8, 0, 1]])
-        >>> arranged(likeness, ends=[2]).tolist()
+        >>> arranged(likeness, np.zeros(4, bool), ends=[2]).tolist()
         [0, 2, 1, 3]
     """
     if not ends:
@@ -132,6 +133,7 @@ def arranged(likeness: NDArray[np.float64], ends: list[int]) -> Order:
 
     above = np.triu_indices(len(likeness), 1)
     leaves: Order = leaves_list(linkage(1 - likeness[above], "average")).astype(np.int64)
+    leaves = leaves[np.argsort(silent[leaves], kind="stable")]
     return np.concatenate([np.sort(group) for group in np.split(leaves, ends)])
 
 
