@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 
 import fastimpute as fi
 from fastimpute.stream import tiles as tiling
-from fastimpute.stream.arrange import ArrangedSource, Likeness, RestoringSink, order_of
+from fastimpute.stream.arrange import ArrangedSource, Likeness, order_of
 from fastimpute.stream.run import run
 from fastimpute.stream.tiles import Tiles
 from fastimpute.stream.wish import Wish
@@ -111,16 +111,6 @@ def test_an_arranged_table_has_its_names_with_its_columns(order: list[int], firs
     np.testing.assert_array_equal(read, cells[10:20, order[columns]])
     assert source.header.names[columns] == tuple(f"s{column}" for column in order[columns])
     assert read.flags.c_contiguous
-
-
-@given(order=st.permutations(range(SENSORS)))
-def test_what_was_arranged_is_put_back(order: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
-    cells, place = roads(), tmp_path_factory.mktemp("back") / "out.npy"
-    source = ArrangedSource(ArraySource(cells), np.array(order))
-    with RestoringSink(NpySink(place, source.table.header), source.order) as sink:
-        for first in range(0, ROWS, 400):
-            sink.append(source.read(slice(first, min(first + 400, ROWS))))
-    np.testing.assert_array_equal(np.load(place), cells)
 
 
 def test_gaps_are_filled_from_the_same_road_and_observed_cells_stay(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastimpute.stream.folder import ARRANGEMENT, WorkFolder
-from fastimpute.stream.table import EVERYTHING, Cells, Header, Rows, Sink, Source
+from fastimpute.stream.table import EVERYTHING, Cells, Header, Source
 from fastimpute.stream.tiles import Tiles
 
 Order = NDArray[np.int64]
@@ -159,6 +159,10 @@ class ArrangedSource:
         first, last = int(wanted.min()), int(wanted.max())
         return np.take(self.table.read(rows, slice(first, last + 1)), wanted - first, axis=1)
 
+    def places(self, columns: slice) -> slice | Order:
+        """Where some columns are in the table."""
+        return columns if self._as_is else self.order[columns]
+
     @classmethod
     def kept(cls, table: Source, folder: WorkFolder) -> Self:
         """With the order that the leader of a run has found.
@@ -184,55 +188,6 @@ class ArrangedSource:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class RestoringRows:
-    """Rows whose columns are put back.
-
-    Attributes:
-        table: where they belong.
-        places: (N,) where each of its columns is now.
-    """
-
-    table: Rows
-    places: Order
-
-    @property
-    def unit(self) -> int:
-        """Rows to be written at a time."""
-        return self.table.unit
-
-    def write(self, first: int, cells: Cells) -> None:
-        """Write the rows (r, N) that begin at `first`."""
-        self.table.write(first, np.take(cells, self.places, axis=1))
-
-
-class RestoringSink:
-    """Takes columns in another order, and puts them back where they were."""
-
-    def __init__(self, sink: Sink, order: Order) -> None:
-        self.sink = sink
-        self._places = None if in_order(order) else np.argsort(order)
-
-    def rows(self, most: int) -> Rows | None:
-        """Those of the table."""
-        rows = self.sink.rows(most)
-        return rows if rows is None or self._places is None else RestoringRows(rows, self._places)
-
-    def append(self, cells: Cells) -> None:
-        """Take the next rows (r, N)."""
-        self.sink.append(cells if self._places is None else np.take(cells, self._places, axis=1))
-
-    def close(self) -> None:
-        """Complete the table."""
-        self.sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.sink.__exit__(kind, error, at)
 
 
 def in_order(order: Order) -> bool:

@@ -14,7 +14,7 @@ from fastimpute.stream.tiles import Tiles
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 GIVEN_BACK_SECONDS = 0.25
-STRIPS = 12  # parts of the memory; beside the work on a tile, one is read and the next one ahead
+STRIPS = 16  # parts of the memory; beside the work on a tile, one is read and the next one ahead
 LARGE = 4 * 2**20  # bytes from which memory is the system's own
 SPARE = 8 * 2**20  # freed bytes that may lie at the end of the heap
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h

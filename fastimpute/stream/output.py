@@ -12,7 +12,6 @@ from typing import Any
 
 from fastimpute.atomic import flush, flush_all
 from fastimpute.progress import progress
-from fastimpute.stream.arrange import RestoringSink
 from fastimpute.stream.assemble import assembled
 from fastimpute.stream.fill import tables_of
 from fastimpute.stream.folder import WorkFolder
@@ -21,7 +20,7 @@ from fastimpute.stream.memory import strip_bytes
 from fastimpute.stream.table import Header, Rows, Sink
 
 OpenSink = Callable[[Path, Header], Sink]
-UNIT_STRIPS = 2  # what a unit of rows may take, in the parts of the memory of which there are eight
+UNIT_STRIPS = 2  # what a unit of rows may take, in the parts of the memory of which there are sixteen
 PIECE_BYTES = 2**23  # of a table, at most; the pages of larger ones are new to the process each time, which costs more
 
 
@@ -95,8 +94,7 @@ def complete(
     with _kept_tiles(job.folder, targets[0]), contextlib.ExitStack() as failing:
         for aside in asides:
             _delete(aside)
-        header, order = job.source.table.header, job.source.order
-        sinks = [RestoringSink(open_sink(aside, header), order) for aside in asides]
+        sinks = [open_sink(aside, job.source.table.header) for aside in asides]
         for sink in sinks:
             failing.push(sink.__exit__)
         rows = [sink.rows(_height(job, UNIT_STRIPS * strip_bytes(job.wish.memory))) for sink in sinks]
