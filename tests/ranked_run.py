@@ -46,14 +46,16 @@ def cut_small() -> None:
 
 
 class FaultySource(ArraySource):
-    """An array whose reading comes to a bad end, once so many pieces were read."""
+    """An array whose reading comes to a bad end, once so many pieces were read; not before something is in a folder."""
 
-    def __init__(self, cells: NDArray[Any], *, dies: bool, pieces: int) -> None:
+    def __init__(self, cells: NDArray[Any], *, dies: bool, pieces: int, behind: Path | None) -> None:
         super().__init__(cells)
-        self.dies, self.pieces = dies, pieces
+        self.dies, self.pieces, self.behind = dies, pieces, behind
 
     def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
         if len(self.reads) == self.pieces:
+            while self.behind is not None and not any(self.behind.glob("*.safetensors")):
+                time.sleep(0.01)
             if self.dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError(f"rows {rows.start} to {rows.stop} are damaged")
@@ -82,7 +84,10 @@ def opened(options: argparse.Namespace, spool: Path) -> Source:
     cells = np.load(options.table)
     first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     dies, fails = (rank == chosen and first_attempt for chosen in (options.dies, options.fails))
-    return FaultySource(cells, dies=dies, pieces=options.pieces) if dies or fails else ArraySource(cells)
+    if not (dies or fails):
+        return ArraySource(cells)
+    behind = None if options.behind is None else spool.parent / options.behind
+    return FaultySource(cells, dies=dies, pieces=options.pieces, behind=behind)
 
 
 def rank_of_many(
@@ -109,6 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fails", type=int)
     parser.add_argument("--unreadable", type=int)
     parser.add_argument("--pieces", type=int, default=3)
+    parser.add_argument("--behind", help="the folder of finished work that has to hold something first")
     options = parser.parse_args(arguments)
     options.table = options.table or options.given
     cut_small()

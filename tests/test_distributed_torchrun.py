@@ -123,7 +123,8 @@ def test_a_killed_rank_is_replaced_and_the_group_goes_on_to_the_same_bits(
     table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "in.npy", table)
-    done = torchrun(str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), "--dies", "1", "--pieces", FILLING)
+    faulty = ["--dies", "1", "--pieces", FILLING, "--behind", "tiles"]
+    done = torchrun(str(tmp_path / "in.npy"), str(tmp_path / "out.npy"), *faulty)
     assert done.returncode == 0, done.stderr
     assert "exitcode: -9" in done.stderr
     assert "tiles are there already" in done.stdout
@@ -138,7 +139,7 @@ def test_a_killed_rank_is_replaced_and_the_group_goes_on_to_the_same_bits(
 def test_without_a_launcher_a_lost_rank_ends_the_others_and_the_next_run_goes_on(
     table: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: str, kept: str
 ) -> None:
-    first, second = ranks(2, table, tmp_path, "--dies", "1", "--pieces", pieces)
+    first, second = ranks(2, table, tmp_path, "--dies", "1", "--pieces", pieces, "--behind", kept)
     assert (first.status, second.status) == (2, -9)
     assert first.complained.startswith("a process of the group is gone")
     assert not (tmp_path / "out.npy").exists()
